@@ -1,0 +1,136 @@
+// Package job is the life of a job: its states, what may follow what, and what it costs.
+//
+// The package is pure. It has no clock (now is an argument, a wall time in UTC), no randomness (rnd, in [0,1), is an
+// argument), no storage and no log, so that every rule can be tested and stores never decide. A [Job] is one immutable
+// version; each function takes one and returns the next, a copy, or the same pointer when nothing changes. A function
+// that refuses returns an error and leaves the job as it was.
+//
+// # States
+//
+// SCHEDULED waits for a time that somebody chose (run_at, the delay of a release or interrupt), READY for room, BLOCKED
+// for other jobs, BACKOFF for the time after a failure or crash, PARKED for a person. RUNNING has exactly one live run:
+// DISPATCHED until its worker has named it, RUNNING from then on. SUCCEEDED, FAILED, CANCELLED and EXPIRED are terminal;
+// [Job.Retry] reopens all but the first in a new epoch, in which counters, interrupt, failure, result and start_by start
+// anew while run numbers, fences and the history go on.
+//
+// # Counters
+//
+// Whatever puts a job back after a run counts exactly one of five: attempts (failures of the work), crashes (silent
+// workers), interrupts (stopped runs), snoozes (runs given back, failures of what the work needs), deliveries (runs that
+// never arrived). At a counter's bound the job is PARKED with that reason, or FAILED if it was the attempts. A run
+// remembers what it was charged; a late success or failure of a run that was taken for lost or undelivered takes it back.
+//
+// # Levels
+//
+// What a run's end means depends on the interrupt it stands under. A success counts under every level.
+//
+//	              no level                RETRY                   RETRY by TIMEOUT      CANCEL
+//	failure       BACKOFF, FAILED,        SCHEDULED (interrupts)  as a failure of       CANCELLED
+//	              PARKED (attempts)       unless final, park      class TIMEOUT
+//	                                      or MALFORMED            (attempts)
+//	interrupted   SCHEDULED (interrupts)  SCHEDULED (interrupts)  the same              CANCELLED
+//	released      SCHEDULED, READY for    SCHEDULED, READY for    the same              CANCELLED
+//	              NOT_ME (snoozes)        NOT_ME (snoozes)
+//	lost          BACKOFF (crashes)       SCHEDULED (interrupts)  the same              CANCELLED
+//	hard deadline                         SCHEDULED (interrupts)  the same              CANCELLED
+//
+// RETRY belongs to the run and ends with it, CANCEL to the job. A failure of class INFRASTRUCTURE counts a snooze in
+// place of an attempt. If an operator has asked to park the job, it is PARKED wherever it would not be terminal.
+//
+// The two sections that follow are printed from the table of transitions: go test -run TestDoc -update.
+//
+// # Steps
+//
+// Events that lead back to where they came from are left out here.
+//
+//	(new)      ---> SCHEDULED   submit
+//	           `--> READY       submit
+//	SCHEDULED  ---> (deleted)   delete
+//	           `--> READY       due, retry
+//	           `--> PARKED      late failure, park
+//	           `--> SUCCEEDED   late success
+//	           `--> FAILED      late failure
+//	           `--> CANCELLED   interrupt CANCEL
+//	           `--> EXPIRED     start_by
+//	READY      ---> (deleted)   delete
+//	           `--> SCHEDULED   late failure
+//	           `--> DISPATCHED  dispatch
+//	           `--> BACKOFF     late failure
+//	           `--> PARKED      late failure, park
+//	           `--> SUCCEEDED   late success
+//	           `--> FAILED      late failure
+//	           `--> CANCELLED   interrupt CANCEL
+//	           `--> EXPIRED     start_by
+//	BLOCKED    ---> (deleted)   delete
+//	           `--> SCHEDULED   unblock
+//	           `--> READY       unblock
+//	           `--> CANCELLED   interrupt CANCEL
+//	           `--> EXPIRED     start_by
+//	DISPATCHED ---> SCHEDULED   interrupted, released, interrupt RETRY
+//	           `--> READY       undeliver, released
+//	           `--> RUNNING     accept
+//	           `--> BACKOFF     failure
+//	           `--> PARKED      undeliver, failure, interrupted, released, interrupt RETRY, park
+//	           `--> SUCCEEDED   success
+//	           `--> FAILED      failure
+//	           `--> CANCELLED   interrupt CANCEL
+//	           `--> EXPIRED     undeliver
+//	RUNNING    ---> SCHEDULED   failure, interrupted, released, lose, hard deadline
+//	           `--> READY       released
+//	           `--> BACKOFF     failure, interrupted, released, lose, hard deadline
+//	           `--> PARKED      failure, interrupted, released, lose, hard deadline
+//	           `--> SUCCEEDED   success
+//	           `--> FAILED      failure, interrupted, released, lose, hard deadline
+//	           `--> CANCELLED   failure, interrupted, released, lose, hard deadline
+//	BACKOFF    ---> (deleted)   delete
+//	           `--> READY       due, retry
+//	           `--> PARKED      late failure, park
+//	           `--> SUCCEEDED   late success
+//	           `--> FAILED      late failure
+//	           `--> CANCELLED   interrupt CANCEL
+//	PARKED     ---> (deleted)   delete
+//	           `--> READY       retry, new build
+//	           `--> BACKOFF     late failure
+//	           `--> SUCCEEDED   late success
+//	           `--> FAILED      late failure
+//	           `--> CANCELLED   interrupt CANCEL
+//	SUCCEEDED  ---> (deleted)   delete
+//	FAILED     ---> (deleted)   delete
+//	           `--> READY       retry
+//	CANCELLED  ---> (deleted)   delete
+//	           `--> READY       retry
+//	EXPIRED    ---> (deleted)   delete
+//	           `--> READY       retry
+//
+// # Table
+//
+// A cell names the phases that an event may lead to; a dot means that it is illegal there.
+//
+//	S SCHEDULED  R READY  K BLOCKED  D DISPATCHED  N RUNNING
+//	B BACKOFF  P PARKED  s SUCCEEDED  f FAILED  c CANCELLED  e EXPIRED  - (deleted)
+//
+//	                  S       R       K       D       N       B       P       s       f       c       e
+//	due               R       .       .       .       .       R       .       .       .       .       .
+//	start_by          e       e       e       .       .       .       .       .       .       .       .
+//	unblock           .       .       SR      .       .       .       .       .       .       .       .
+//	dispatch          .       D       .       .       .       .       .       .       .       .       .
+//	accept            .       .       .       N       N       .       .       .       .       .       .
+//	undeliver         .       .       .       RPe     .       .       .       .       .       .       .
+//	success           .       .       .       s       s       .       .       .       .       .       .
+//	failure           .       .       .       BPf     SBPfc   .       .       .       .       .       .
+//	interrupted       .       .       .       SP      SBPfc   .       .       .       .       .       .
+//	released          .       .       .       SRP     SRBPfc  .       .       .       .       .       .
+//	lose              .       .       .       .       SBPfc   .       .       .       .       .       .
+//	timeout           .       .       .       .       N       .       .       .       .       .       .
+//	hard deadline     .       .       .       .       SBPfc   .       .       .       .       .       .
+//	late success      s       s       .       .       .       s       s       .       .       .       .
+//	late failure      SPf     SBPf    .       .       .       BPf     BPf     .       .       .       .
+//	interrupt RETRY   S       R       K       SP      N       B       P       .       .       .       .
+//	interrupt CANCEL  c       c       c       c       N       c       c       .       .       .       .
+//	park              P       P       .       P       N       P       P       .       .       .       .
+//	retry             R       .       .       .       .       R       R       .       R       R       R
+//	new build         .       .       .       .       .       .       RP      .       .       .       .
+//	delete            -       -       -       .       .       -       -       -       -       -       -
+//
+// A new job, by submit, is one of SR.
+package job

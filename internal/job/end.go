@@ -1,0 +1,212 @@
+package job
+
+import (
+	"slices"
+	"time"
+)
+
+// terms are what the next delay depends on.
+type terms struct {
+	now   time.Time
+	retry RetryPolicy // only read where a failure or crash can follow
+	rnd   float64     // in [0,1)
+}
+
+func termsOf(j *Job, now time.Time, p Policy, rnd float64) terms {
+	return terms{now: now, retry: Effective(j.Spec, p).Retry, rnd: rnd}
+}
+
+// ending is how a run ends, whatever it means for its job.
+type ending struct {
+	state   RunState
+	note    string
+	failure *Failure
+	result  *Result
+	delay   *time.Duration // as the worker asked
+	notMe   bool
+}
+
+// rule is what a run's end means for its job.
+type rule struct {
+	to     State
+	charge Counter
+	park   ParkReason
+	delay  *time.Duration // nil: by the retry policy
+}
+
+// Lose ends a run whose worker went silent or no longer lists it. A crash by default: BACKOFF, at the bound PARKED;
+// under a level as that says. A run that its worker has not named is undelivered instead. note says why, for people. p
+// is the queue's policy and rnd, in [0,1), the jitter. Errors: ErrIllegal.
+func (j *Job) Lose(now time.Time, p Policy, rnd float64, note string) (*Job, error) {
+	if j.phase() == dispatched {
+		return j.Undeliver(now, note)
+	}
+	return j.change(EventLose, func(n *Job) {
+		n.endRun(termsOf(n, now, p, rnd), ending{state: RunLost, note: note})
+	})
+}
+
+// HardDeadline abandons an interrupted run that has not ended in time: its worker may still be executing. p is the
+// queue's policy and rnd, in [0,1), the jitter. Errors: ErrLevel if nobody interrupted it, ErrIllegal.
+func (j *Job) HardDeadline(now time.Time, p Policy, rnd float64) (*Job, error) {
+	if j.phase() == running && j.Interrupt.Level == LevelNone {
+		return nil, ErrLevel
+	}
+	return j.change(EventHardDeadline, func(n *Job) {
+		n.endRun(termsOf(n, now, p, rnd), ending{state: RunAbandoned, note: "hard deadline passed"})
+	})
+}
+
+// endRun ends the live run and moves it to the history.
+func (j *Job) endRun(t terms, e ending) {
+	run, interrupt := j.Run, j.Interrupt
+	j.Run = Run{}
+	if interrupt.Level < LevelCancel {
+		j.Interrupt = Interrupt{}
+	}
+	j.settle(t, interrupt, &run, e)
+	j.History = appendRun(j.History, run)
+}
+
+// settle gives run its end and j its next state, by the interrupt the run stood under.
+func (j *Job) settle(t terms, interrupt Interrupt, run *Run, e ending) {
+	if interrupt.Source == SourceTimeout && e.state != RunSucceeded {
+		e.failure = timedOut(e)
+	}
+	if e.failure != nil {
+		j.Failure = e.failure
+	}
+	r := j.rule(t.now, interrupt, e)
+	run.State, run.Note, run.Failure, run.Charged = e.state, e.note, e.failure, r.charge
+	run.EndTime = later(t.now, later(run.AcceptTime, run.DispatchTime))
+	if e.notMe {
+		j.Avoid, j.AvoidUntil = run.Instance, t.now.Add(NotMePeriod)
+	}
+	readyTime, readySeq := j.ReadyTime, j.ReadySeq
+	r = j.charge(t, r)
+	if interrupt.Park && !r.to.Terminal() {
+		r.to, r.park = Parked, ParkOperator
+	}
+	j.enter(t.now, r.to)
+	switch r.to {
+	case Scheduled, Backoff:
+		j.DueTime = t.now.Add(max(*r.delay, 0))
+	case Ready:
+		if e.state == RunUndelivered {
+			j.ReadyTime, j.ReadySeq = readyTime, readySeq
+		}
+	case Succeeded:
+		j.Result = e.result
+	case Parked:
+		j.park(r.park, run.Build, interrupt)
+	}
+}
+
+// rule is the table of outcomes and levels.
+func (j *Job) rule(now time.Time, interrupt Interrupt, e ending) rule {
+	stopped := rule{to: Scheduled, charge: CountInterrupts, delay: orDelay(e.delay, InterruptDelay)}
+	switch {
+	case e.state == RunSucceeded:
+		return rule{to: Succeeded}
+	case e.state == RunUndelivered && j.overdue(now):
+		return rule{to: Expired, charge: CountDeliveries}
+	case e.state == RunUndelivered:
+		return rule{to: Ready, charge: CountDeliveries}
+	case interrupt.Level == LevelCancel:
+		return rule{to: Cancelled}
+	case interrupt.Source == SourceTimeout:
+		return failureRule(e.failure)
+	case e.state == RunFailed:
+		r := failureRule(e.failure)
+		if interrupt.Level == LevelRetry && r.to == Backoff {
+			return stopped
+		}
+		return r
+	case e.state == RunReleased && e.notMe:
+		return rule{to: Ready, charge: CountSnoozes}
+	case e.state == RunReleased:
+		return rule{to: Scheduled, charge: CountSnoozes, delay: orDelay(e.delay, ReleaseDelay)}
+	case e.state == RunLost && interrupt.Level == LevelNone:
+		return rule{to: Backoff, charge: CountCrashes}
+	default:
+		return stopped
+	}
+}
+
+// failureRule is what a failure means when no interrupt says otherwise.
+func failureRule(f *Failure) rule {
+	r := rule{to: Backoff, charge: CountAttempts, delay: f.RetryDelay}
+	if f.Class == Infrastructure {
+		r.charge = CountSnoozes
+	}
+	switch {
+	case f.Class == Malformed:
+		r.to, r.park = Parked, ParkMalformed
+	case f.Park:
+		r.to, r.park = Parked, ParkWorker
+	case f.Final:
+		r.to = Failed
+	}
+	return r
+}
+
+// charge counts what the end costs. A job that would come back but has used up that budget is PARKED, or FAILED when
+// it was the attempts; one that comes back after a failure without a delay of its own gets it from the policy.
+func (j *Job) charge(t terms, r rule) rule {
+	counter := j.Counters.of(r.charge)
+	if counter == nil {
+		return r
+	}
+	*counter++
+	bound, reason := r.charge.bound(t.retry)
+	switch {
+	case r.to.Terminal() || r.to == Parked:
+	case *counter < bound:
+		if r.delay == nil {
+			d := t.retry.delay(*counter, t.rnd)
+			r.delay = &d
+		}
+	case r.charge == CountAttempts:
+		r.to = Failed
+	default:
+		r.to, r.park = Parked, reason
+	}
+	return r
+}
+
+// park notes why j is PARKED. After an operator's request it keeps who asked and why, and no build releases it.
+func (j *Job) park(reason ParkReason, build string, request Interrupt) {
+	j.ParkReason, j.ParkBuild = reason, build
+	if reason == ParkOperator {
+		request.Level, request.Generation, request.Park = LevelNone, 0, true
+		j.Interrupt, j.ParkBuild = request, ""
+	}
+}
+
+// timedOut is the failure a run has had when it ended after its timeout, with what its worker said of it.
+func timedOut(e ending) *Failure {
+	if e.failure == nil {
+		return &Failure{Class: TimedOut, Type: "timeout", Message: "the run took longer than its timeout"}
+	}
+	f := *e.failure
+	f.Class = TimedOut
+	return &f
+}
+
+func orDelay(d *time.Duration, fallback time.Duration) *time.Duration {
+	if d != nil {
+		return d
+	}
+	return &fallback
+}
+
+// appendRun returns a new history with run at its end, without the middle of a long one.
+func appendRun(history []Run, run Run) []Run {
+	if len(history) < 2*HistoryEdge {
+		return append(slices.Clip(history), run)
+	}
+	next := make([]Run, 0, 2*HistoryEdge)
+	next = append(next, history[:HistoryEdge]...)
+	next = append(next, history[HistoryEdge+1:]...)
+	return append(next, run)
+}

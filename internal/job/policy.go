@@ -1,0 +1,80 @@
+package job
+
+import (
+	"cmp"
+	"time"
+)
+
+// The defaults and bounds of a job's life.
+const (
+	DefaultLease = 30 * time.Second // how long a run may be silent
+	LeaseMin     = 5 * time.Second
+	LeaseMax     = 24 * time.Hour
+
+	DefaultAttempts   = 10               // failed attempts until FAILED
+	MaxAttempts       = 1000             // the most a policy may allow
+	DefaultInitial    = time.Second      // delay before the first retry
+	DefaultMax        = 10 * time.Minute // longest delay before a retry, before jitter
+	DefaultMultiplier = 2.0              // growth of the delay
+	Jitter            = 0.2              // share by which a delay varies, up or down
+
+	MaxCrashes    = 3    // crashes until PARKED
+	MaxInterrupts = 100  // interrupts until PARKED
+	MaxSnoozes    = 1000 // snoozes until PARKED
+	MaxDeliveries = 100  // failed deliveries until PARKED
+
+	InterruptDelay = 10 * time.Second // until an interrupted job comes back
+	ReleaseDelay   = time.Second      // until a released job comes back
+	NotMePeriod    = time.Minute      // how long NOT_ME keeps a job from the instance that said it
+
+	AgingStep   = 5 * time.Minute // a lane's head rises one band for each that it has been READY
+	HistoryEdge = 100             // a history keeps the first and the last so many runs
+)
+
+// Effective is the policy in force for a job: its own settings, then its queue's, then the defaults, field by field. An
+// explicit zero (-1 ns) stays one, so Effective of its own result changes nothing.
+func Effective(s *Spec, q Policy) Policy {
+	return Policy{
+		Lease: cmp.Or(s.Lease, q.Lease, DefaultLease),
+		Retry: RetryPolicy{
+			MaxAttempts: min(cmp.Or(s.Retry.MaxAttempts, q.Retry.MaxAttempts, DefaultAttempts), MaxAttempts),
+			Initial:     cmp.Or(s.Retry.Initial, q.Retry.Initial, DefaultInitial),
+			Max:         cmp.Or(s.Retry.Max, q.Retry.Max, DefaultMax),
+			Multiplier:  cmp.Or(s.Retry.Multiplier, q.Retry.Multiplier, DefaultMultiplier),
+		},
+	}
+}
+
+// bound is the count at which c is used up, and why a job is PARKED there; attempts have no such reason, they end FAILED.
+func (c Counter) bound(r RetryPolicy) (uint32, ParkReason) {
+	switch c {
+	case CountCrashes:
+		return MaxCrashes, ParkCrashes
+	case CountInterrupts:
+		return MaxInterrupts, ParkInterrupts
+	case CountSnoozes:
+		return MaxSnoozes, ParkSnoozes
+	case CountDeliveries:
+		return MaxDeliveries, ParkUndeliverable
+	default:
+		return r.MaxAttempts, ParkNone
+	}
+}
+
+// of returns the named counter; nil for CountNone.
+func (c *Counters) of(name Counter) *uint32 {
+	switch name {
+	case CountAttempts:
+		return &c.Attempts
+	case CountCrashes:
+		return &c.Crashes
+	case CountInterrupts:
+		return &c.Interrupts
+	case CountSnoozes:
+		return &c.Snoozes
+	case CountDeliveries:
+		return &c.Deliveries
+	default:
+		return nil
+	}
+}
