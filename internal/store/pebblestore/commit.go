@@ -1,0 +1,420 @@
+package pebblestore
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"runtime/debug"
+
+	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
+)
+
+const (
+	requestsMax = 4096    // transactions waiting to be run
+	stepsMax    = 8192    // steps after which a batch is sealed
+	bytesMax    = 8 << 20 // bytes after which a batch is sealed
+	never       = math.MaxInt64
+)
+
+// request is a transaction on its way: through the committing goroutine, which runs it, and the syncing one, which
+// answers it.
+type request struct {
+	fn   func(store.Tx) error
+	done func(error)
+	err  error
+}
+
+// batch is the commit under construction.
+type batch struct {
+	number   uint64
+	engine   *pebble.Batch
+	steps    []step
+	lanes    []*lane // that have something to write down
+	drops    []drop
+	ids      map[job.ID]uint64 // of its new jobs
+	due      int64             // the earliest time among its jobs
+	requests []*request
+}
+
+// sealed is a batch on its way to the disk. engine is nil if nothing was written: then its answers only wait for the
+// batches before it.
+type sealed struct {
+	number   uint64
+	engine   *pebble.Batch
+	requests []*request
+}
+
+// commitLoop runs transactions until the store closes.
+func (s *Store) commitLoop() {
+	defer close(s.sealed)
+	for {
+		if len(s.low) == 0 {
+			r, ok := <-s.requests
+			if !ok {
+				return
+			}
+			s.run(r)
+		}
+		if !s.gather() {
+			s.seal()
+			return
+		}
+		s.seal()
+	}
+}
+
+// gather runs what else is waiting. While the last batch is being synced it waits for more: that is what groups
+// commits. It returns false when the store closes.
+func (s *Store) gather() bool {
+	for len(s.building.steps) < stepsMax && s.building.engine.Len() < bytesMax {
+		select {
+		case r, ok := <-s.requests:
+			if !ok {
+				return false
+			}
+			s.run(r)
+			continue
+		default:
+		}
+		if s.inflight.Load() == 0 {
+			return true
+		}
+		select {
+		case r, ok := <-s.requests:
+			if !ok {
+				return false
+			}
+			s.run(r)
+		case <-s.idle:
+		}
+	}
+	return true
+}
+
+// run runs one transaction and hands its writes over.
+func (s *Store) run(r *request) {
+	r.err = s.transact(r.fn)
+	s.building.requests = append(s.building.requests, r)
+}
+
+func (s *Store) transact(fn func(store.Tx) error) error {
+	t := s.tx
+	t.begin(s.cfg.Now().UTC().Round(0))
+	if err := guard(fn, t); err != nil {
+		return err
+	}
+	if len(t.changes) > 0 || len(t.queues) > 0 || t.drop != nil {
+		s.handOver(t)
+	}
+	return nil
+}
+
+// guard turns a panic of fn into an error of its caller: nothing of the transaction was handed over, and the store
+// goes on.
+func guard(fn func(store.Tx) error, t *tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("store: transaction panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return fn(t)
+}
+
+// handOver applies the writes of a transaction to memory and adds them to the batch.
+func (s *Store) handOver(t *tx) {
+	b := &s.building
+	s.dirty.Store(b.number)
+	first := len(b.steps)
+	s.state.mu.Lock()
+	for _, q := range t.queues {
+		s.state.putQueue(q)
+	}
+	for _, c := range t.changes {
+		st := s.stepOf(c)
+		s.state.apply(st, t.now)
+		if c.Old == nil {
+			s.state.bucket(bucketOf(st.seq)).add(c.New.Spec.ID)
+		}
+		s.state.pending[st.seq] = c.New
+		b.steps = append(b.steps, st)
+	}
+	s.state.nextSeq, s.state.nextReady, s.state.nextFence = t.nextSeq, t.nextReady, t.nextFence
+	if t.drop != nil {
+		s.state.applyDrop(t.drop)
+		b.drops = append(b.drops, *t.drop)
+		s.forgetQueues()
+	}
+	s.state.mu.Unlock()
+
+	if t.dropWrites != nil {
+		t.dropWrites()
+	}
+
+	for _, q := range t.queues {
+		s.set(queueKey(q.number), q.record())
+	}
+	for i, c := range t.changes {
+		s.writeChange(c, &b.steps[first+i])
+	}
+	for _, bl := range t.blobs {
+		s.set(bl.key, bl.value)
+	}
+	if len(t.changes) > 0 && s.observer != nil {
+		s.observer.Applied(t.changes)
+	}
+}
+
+func (s *Store) stepOf(c store.Change) step {
+	j := c.New
+	if j == nil {
+		j = c.Old
+	}
+	q := s.state.queues[j.Spec.Queue]
+	st := step{seq: j.Seq, queue: q.number, priority: j.Spec.Priority, job: c.New}
+	if c.Old != nil {
+		st.old, st.oldReady = c.Old.State, c.Old.ReadySeq
+	}
+	if c.New != nil {
+		st.new = c.New.State
+	}
+	if st.old == job.Ready || st.new == job.Ready {
+		s.touch(q.lane(st.priority))
+	}
+	return st
+}
+
+// touch notes that the lane has something to write down with the batch.
+func (s *Store) touch(l *lane) {
+	if !l.touched {
+		l.touched = true
+		s.building.lanes = append(s.building.lanes, l)
+	}
+}
+
+// writeChange adds a change's records to the engine's batch. A job with a live run is in memory and in the log only.
+func (s *Store) writeChange(c store.Change, st *step) {
+	seq, j := st.seq, c.New
+	if c.Old == nil {
+		s.writeID(j.Spec.ID, seq)
+	}
+	switch {
+	case j == nil:
+		s.deleteJob(c.Old)
+	case j.State != job.Running:
+		s.buf = appendJob(s.buf[:0], j, st.queue)
+		s.set(seqKey(kindJob, seq), s.buf)
+		if c.Old != nil && c.Old.Result != nil && j.Result == nil && c.Old.Result.Data == nil {
+			s.delete(seqKey(kindResult, seq))
+		}
+	}
+	s.writeTimes(c, seq)
+}
+
+func (s *Store) writeTimes(c store.Change, seq uint64) {
+	was, n := timesOf(c.Old)
+	is, m := timesOf(c.New)
+	if was == is && n == m {
+		return
+	}
+	for _, at := range was[:n] {
+		s.delete(timeKey(at, seq))
+	}
+	for _, at := range is[:m] {
+		s.set(timeKey(at, seq), nil)
+		s.building.due = min(s.building.due, at)
+		s.nextDue = min(s.nextDue, at)
+	}
+}
+
+func (s *Store) writeID(id job.ID, seq uint64) {
+	var key [32]byte
+	s.building.ids[id] = seq
+	s.set(idKey(key[:0], bucketOf(seq), id), offsetOf(seq))
+	if seq%bucketSize == bucketSize-1 {
+		s.set(bucketKey(kindFilter, bucketOf(seq)), s.state.bucket(bucketOf(seq)).appendFilter(nil))
+	}
+}
+
+// offsetOf is what an id's record holds: where its job is in the bucket.
+func offsetOf(seq uint64) []byte { return protowire.AppendVarint(nil, seq%bucketSize) }
+
+func readOffset(b []byte) (uint64, error) {
+	v, n := protowire.ConsumeVarint(b)
+	if n < 0 || v >= bucketSize {
+		return 0, errRecord
+	}
+	return v, nil
+}
+
+func (s *Store) deleteJob(j *job.Job) {
+	var key [32]byte
+	delete(s.building.ids, j.Spec.ID)
+	s.delete(idKey(key[:0], bucketOf(j.Seq), j.Spec.ID))
+	s.delete(seqKey(kindJob, j.Seq))
+	if j.Spec.PayloadSize > inlineMax {
+		s.delete(seqKey(kindPayload, j.Seq))
+	}
+	if j.Result != nil && j.Result.Size > inlineMax {
+		s.delete(seqKey(kindResult, j.Seq))
+	}
+}
+
+// set and delete add to the engine's batch. An engine batch in memory cannot fail but by misuse.
+func (s *Store) set(key, value []byte) {
+	if err := s.building.engine.Set(key, value, nil); err != nil {
+		s.fail(err)
+	}
+}
+
+func (s *Store) delete(key []byte) {
+	if err := s.building.engine.Delete(key, nil); err != nil {
+		s.fail(err)
+	}
+}
+
+// seal lets ready jobs meet room, writes the commit record and sends the batch to the disk.
+func (s *Store) seal() {
+	if err := s.refillLow(); err != nil {
+		s.fail(err)
+	}
+	if s.observer != nil {
+		if err := s.transact(s.observer.Match); err != nil {
+			s.cfg.Logger.Error("matching failed", "error", err)
+		}
+	}
+	for _, l := range s.building.lanes {
+		s.noteLow(l) // the match may have emptied its window; the next turn refills it
+	}
+	b := &s.building
+	out := sealed{number: b.number, requests: b.requests}
+	if s.dirty.Load() == b.number {
+		s.writeLanes()
+		s.writeCommit()
+		out.engine = b.engine
+		if err := s.write(b.engine); err != nil {
+			s.fail(err)
+		}
+		s.state.mu.Lock()
+		clear(s.state.pending)
+		s.state.mu.Unlock()
+		if s.observer != nil {
+			s.observer.Sealed(b.number)
+		}
+		s.begin(b.number + 1)
+	} else {
+		b.requests = nil
+	}
+	s.inflight.Add(1)
+	select {
+	case s.sealed <- out:
+	case <-s.failed:
+	}
+}
+
+// begin starts the next batch.
+func (s *Store) begin(number uint64) {
+	b := &s.building
+	clear(b.ids)
+	*b = batch{number: number, engine: s.db.NewBatch(), steps: b.steps[:0], lanes: b.lanes[:0], ids: b.ids, due: never}
+	if b.ids == nil {
+		b.ids = map[job.ID]uint64{}
+	}
+}
+
+func (s *Store) writeLanes() {
+	for _, l := range s.building.lanes {
+		if n := len(l.batch); n > 0 {
+			s.set(segmentKey(l.id, l.batch[n-1].ready), appendSegment(nil, l.batch))
+			clear(l.batch)
+			l.batch = l.batch[:0]
+		}
+		for _, e := range l.again {
+			s.set(segmentKey(l.id, e.ready), appendSegment(nil, []entry{e}))
+		}
+		l.again = nil
+		l.touched = false
+	}
+}
+
+func (s *Store) writeCommit() {
+	b := &s.building
+	c := commit{
+		batch: b.number, time: s.tx.now, steps: b.steps, drops: b.drops,
+		nextSeq: s.state.nextSeq, nextReady: s.state.nextReady, nextFence: s.state.nextFence,
+	}
+	for _, l := range b.lanes {
+		if l.moved {
+			l.moved = false
+			c.fronts = append(c.fronts, front{lane: l.id, pos: l.front()})
+			s.trim[l] = struct{}{}
+		}
+	}
+	s.buf = c.append(s.buf[:0])
+	s.set(seqKey(kindLog, b.number), s.buf)
+	s.logged += len(s.buf)
+	if s.logged >= s.cfg.SnapshotBytes {
+		s.writeSnapshot()
+	}
+}
+
+// syncLoop waits for each batch to be on disk and answers what rests on it.
+func (s *Store) syncLoop() {
+	for b := range s.sealed {
+		if b.engine != nil {
+			if err := s.sync(b.engine); err != nil {
+				s.fail(err)
+			}
+			s.markSynced(b.number)
+		}
+		for _, r := range b.requests {
+			r.done(r.err)
+		}
+		s.inflight.Add(-1)
+		select {
+		case s.idle <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *Store) sync(b *pebble.Batch) error {
+	if err := awaitDisk(b); err != nil {
+		return err
+	}
+	return b.Close()
+}
+
+// markSynced tells observers and waiting views that the batch is on disk.
+func (s *Store) markSynced(number uint64) {
+	s.syncMu.Lock()
+	s.synced = number
+	close(s.syncCh)
+	s.syncCh = make(chan struct{})
+	s.syncMu.Unlock()
+	if s.observer != nil {
+		s.observer.Synced(number)
+	}
+}
+
+// awaitSync returns when the batch is on disk.
+func (s *Store) awaitSync(ctx context.Context, number uint64) error {
+	for {
+		s.syncMu.Lock()
+		synced, ch := s.synced, s.syncCh
+		s.syncMu.Unlock()
+		if synced >= number {
+			return nil
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.failed:
+			return store.ErrClosed
+		}
+	}
+}

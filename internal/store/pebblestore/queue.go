@@ -1,0 +1,112 @@
+package pebblestore
+
+import (
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
+)
+
+// bands are the priorities in the order in which lanes are looked at.
+var bands = [...]job.Priority{job.VeryHigh, job.High, job.Normal, job.Low, job.VeryLow}
+
+func bandIndex(p job.Priority) int { return len(bands) - int(p)/10 }
+
+// queue is a queue in memory. Its number stands for its name in every record and is never given to another name.
+type queue struct {
+	number  uint32
+	set     store.Queue // the settings; Counts stay zero here
+	deleted bool        // it is kept for the finished jobs that name it
+	counts  [job.NumberOfStates]uint64
+	lanes   [len(bands)]*lane // nil until first used
+}
+
+// lane returns the lane of the band, making it if there is none.
+func (q *queue) lane(p job.Priority) *lane {
+	i := bandIndex(p)
+	if q.lanes[i] == nil {
+		q.lanes[i] = &lane{id: laneID{queue: q.number, priority: p}, pos: 1}
+	}
+	return q.lanes[i]
+}
+
+// shown is the queue as readers see it.
+func (q *queue) shown() *store.Queue {
+	s := q.set
+	s.Counts = q.counts
+	return &s
+}
+
+// unfinished is how many jobs of the queue are not terminal.
+func (q *queue) unfinished() (n uint64) {
+	for s, c := range q.counts {
+		if !job.State(s).Terminal() {
+			n += c
+		}
+	}
+	return n
+}
+
+func (q *queue) empty() bool { return q.counts == [job.NumberOfStates]uint64{} }
+
+func (q *queue) record() []byte {
+	w := writer{}
+	w.str(1, q.set.Name)
+	w.uint(2, q.set.Version)
+	w.time(3, q.set.CreateTime, 0)
+	w.duration(4, q.set.Policy.Lease)
+	w.message(5, func(w *writer) { writeRetry(w, &q.set.Policy.Retry) })
+	if p := q.set.Pause; p != nil {
+		w.message(6, func(w *writer) {
+			w.str(1, p.Reason)
+			w.str(2, p.Requester)
+			w.time(3, p.Time, 0)
+		})
+	}
+	w.flag(7, q.deleted)
+	return w.b
+}
+
+func readQueue(number uint32, b []byte) (*queue, error) {
+	q := &queue{number: number}
+	r := reader{rest: b}
+	for r.next() {
+		switch r.field {
+		case 1:
+			q.set.Name = string(r.raw)
+		case 2:
+			q.set.Version = r.v
+		case 3:
+			q.set.CreateTime = r.time(0)
+		case 4:
+			q.set.Policy.Lease = r.duration()
+		case 5:
+			if err := readRetry(&q.set.Policy.Retry, r.raw); err != nil {
+				return nil, err
+			}
+		case 6:
+			p, err := readPause(r.raw)
+			if err != nil {
+				return nil, err
+			}
+			q.set.Pause = p
+		case 7:
+			q.deleted = r.v != 0
+		}
+	}
+	return q, r.err
+}
+
+func readPause(b []byte) (*store.Pause, error) {
+	p := &store.Pause{}
+	r := reader{rest: b}
+	for r.next() {
+		switch r.field {
+		case 1:
+			p.Reason = string(r.raw)
+		case 2:
+			p.Requester = string(r.raw)
+		case 3:
+			p.Time = r.time(0)
+		}
+	}
+	return p, r.err
+}

@@ -1,0 +1,186 @@
+package pebblestore
+
+import (
+	"time"
+
+	"github.com/stintrun/stint/internal/job"
+)
+
+func writeRun(w *writer, r *job.Run, base int64) {
+	w.uint(1, uint64(r.Number))
+	w.uint(2, r.Fence)
+	w.uint(3, uint64(r.State))
+	w.str(4, r.Worker)
+	w.bytes(5, r.Instance[:])
+	w.str(6, r.Build)
+	w.flag(7, r.Unary)
+	w.duration(8, r.Lease)
+	w.time(9, r.DispatchTime, base)
+	w.time(10, r.AcceptTime, base)
+	w.time(11, r.EndTime, base)
+	if r.Failure != nil {
+		w.message(12, func(w *writer) { writeFailure(w, r.Failure) })
+	}
+	w.str(13, r.Note)
+	w.uint(14, uint64(r.Epoch))
+	w.uint(15, uint64(r.Charged))
+}
+
+func readRun(run *job.Run, b []byte, base int64) error {
+	r := reader{rest: b}
+	for r.next() {
+		switch r.field {
+		case 1:
+			run.Number = uint32(r.v)
+		case 2:
+			run.Fence = r.v
+		case 3:
+			run.State = job.RunState(r.v)
+		case 4:
+			run.Worker = string(r.raw)
+		case 5:
+			r.id((*[16]byte)(&run.Instance))
+		case 6:
+			run.Build = string(r.raw)
+		case 7:
+			run.Unary = r.v != 0
+		case 8:
+			run.Lease = r.duration()
+		case 9:
+			run.DispatchTime = r.time(base)
+		case 10:
+			run.AcceptTime = r.time(base)
+		case 11:
+			run.EndTime = r.time(base)
+		case 12:
+			run.Failure = &job.Failure{}
+			if err := readFailure(run.Failure, r.raw); err != nil {
+				return err
+			}
+		case 13:
+			run.Note = string(r.raw)
+		case 14:
+			run.Epoch = uint32(r.v)
+		case 15:
+			run.Charged = job.Counter(r.v)
+		}
+	}
+	return r.err
+}
+
+func writeInterrupt(w *writer, i *job.Interrupt, base int64) {
+	w.uint(1, uint64(i.Level))
+	w.uint(2, uint64(i.Generation))
+	w.uint(3, uint64(i.Source))
+	w.str(4, i.Reason)
+	w.str(5, i.Requester)
+	w.time(6, i.RequestTime, base)
+	w.flag(7, i.Park)
+}
+
+func readInterrupt(i *job.Interrupt, b []byte, base int64) error {
+	r := reader{rest: b}
+	for r.next() {
+		switch r.field {
+		case 1:
+			i.Level = job.Level(r.v)
+		case 2:
+			i.Generation = uint32(r.v)
+		case 3:
+			i.Source = job.Source(r.v)
+		case 4:
+			i.Reason = string(r.raw)
+		case 5:
+			i.Requester = string(r.raw)
+		case 6:
+			i.RequestTime = r.time(base)
+		case 7:
+			i.Park = r.v != 0
+		}
+	}
+	return r.err
+}
+
+func writeFailure(w *writer, f *job.Failure) {
+	w.uint(1, uint64(f.Class))
+	w.str(2, f.Type)
+	w.str(3, f.Message)
+	for i := range f.Stack {
+		w.message(4, func(w *writer) {
+			w.str(1, f.Stack[i].Function)
+			w.str(2, f.Stack[i].File)
+			w.uint(3, uint64(f.Stack[i].Line))
+		})
+	}
+	for i := range f.Causes {
+		w.message(5, func(w *writer) { w.str(1, f.Causes[i].Type); w.str(2, f.Causes[i].Message) })
+	}
+	w.flag(6, f.Final)
+	w.flag(7, f.Park)
+	if f.RetryDelay != nil {
+		w.message(8, func(w *writer) { w.duration(1, *f.RetryDelay) })
+	}
+	if p := f.Process; p != nil {
+		w.message(9, func(w *writer) {
+			w.duration(1, time.Duration(p.Code))
+			w.str(2, p.Signal)
+			w.str(3, p.StderrTail)
+		})
+	}
+}
+
+func readFailure(f *job.Failure, b []byte) error {
+	r := reader{rest: b}
+	for r.next() {
+		switch r.field {
+		case 1:
+			f.Class = job.Class(r.v)
+		case 2:
+			f.Type = string(r.raw)
+		case 3:
+			f.Message = string(r.raw)
+		case 6:
+			f.Final = r.v != 0
+		case 7:
+			f.Park = r.v != 0
+		default:
+			if err := readFailurePart(f, &r); err != nil {
+				return err
+			}
+		}
+	}
+	return r.err
+}
+
+// readFailurePart reads the parts that are records of their own.
+func readFailurePart(f *job.Failure, in *reader) error {
+	field := in.field
+	var frame job.Frame
+	var cause job.Cause
+	var exit job.ProcessExit
+	var delay time.Duration
+	r := reader{rest: in.raw}
+	for r.next() {
+		switch r.field {
+		case 1:
+			frame.Function, cause.Type = string(r.raw), string(r.raw)
+			delay = r.duration()
+			exit.Code = int32(delay)
+		case 2:
+			frame.File, cause.Message, exit.Signal = string(r.raw), string(r.raw), string(r.raw)
+		case 3:
+			frame.Line, exit.StderrTail = uint32(r.v), string(r.raw)
+		}
+	}
+	switch field {
+	case 4:
+		f.Stack = append(f.Stack, frame)
+	case 5:
+		f.Causes = append(f.Causes, cause)
+	case 8:
+		f.RetryDelay = &delay
+	case 9:
+		f.Process = &exit
+	}
+	return r.err
+}

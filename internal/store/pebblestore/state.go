@@ -1,0 +1,172 @@
+package pebblestore
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stintrun/stint/internal/job"
+)
+
+// state is what the store keeps in memory. It changes only by apply, with the changes of one commit record after the
+// other, at run time and when a start replays the log. The committing goroutine is the only writer and reads without
+// the lock; it holds mu while it writes, everybody else while they read.
+type state struct {
+	mu sync.RWMutex
+
+	nextSeq   uint64 // of the next new job
+	nextReady uint64 // of the next place in a lane
+	nextFence uint64
+	nextQueue uint32
+
+	live    map[uint64]*job.Job // the jobs with a live run, by seq
+	pending map[uint64]*job.Job // jobs the engine does not hold yet in this form; nil: deleted
+	queues  map[string]*queue
+	byNum   map[uint32]*queue
+	names   []string  // of the queues, sorted; deleted ones are left out
+	buckets []*bucket // ascending
+	windows int       // entries in all windows
+	horizon time.Time
+	cold    bool // a replay is under way: lanes keep no windows
+}
+
+func newState() *state {
+	return &state{
+		nextSeq: 1, nextReady: 1, nextFence: 1, nextQueue: 1,
+		live: map[uint64]*job.Job{}, pending: map[uint64]*job.Job{},
+		queues: map[string]*queue{}, byNum: map[uint32]*queue{},
+	}
+}
+
+// step is a change as memory sees it: what apply needs and a commit record keeps.
+type step struct {
+	seq      uint64
+	queue    uint32
+	priority job.Priority
+	old, new job.State
+	oldReady uint64   // the place it leaves, if it was READY
+	job      *job.Job // the new version; in a replay only of READY (Seq, ReadySeq) and RUNNING ones
+}
+
+// apply makes one step.
+func (s *state) apply(st step, now time.Time) {
+	q := s.byNum[st.queue]
+	if st.old != job.StateNone {
+		q.counts[st.old]--
+	}
+	if st.new != job.StateNone {
+		q.counts[st.new]++
+	}
+	s.applyBucket(st, now)
+	if st.old == job.Ready {
+		s.leave(q.lane(st.priority), st)
+	}
+	switch {
+	case st.new == job.Running:
+		s.live[st.seq] = st.job
+	case st.old == job.Running:
+		delete(s.live, st.seq)
+	}
+	if st.new == job.Ready {
+		s.enter(q.lane(st.priority), st.job)
+	}
+}
+
+func (s *state) enter(l *lane, j *job.Job) {
+	if s.cold {
+		l.count++
+		if l.tail == 0 {
+			l.pos = j.ReadySeq
+		}
+		l.tail = max(l.tail, j.ReadySeq)
+		return
+	}
+	s.windows += l.add(j, l.len() < s.windowCap())
+}
+
+func (s *state) leave(l *lane, st step) {
+	if s.cold {
+		l.count--
+		return
+	}
+	s.windows -= l.remove(st.oldReady)
+}
+
+func (s *state) windowCap() int {
+	if s.windows > windowsMax {
+		return windowSmall
+	}
+	return windowMax
+}
+
+func (s *state) applyBucket(st step, now time.Time) {
+	b := s.bucket(bucketOf(st.seq))
+	b.moves++
+	switch {
+	case st.old == job.StateNone:
+		b.open++
+		b.submitted = now
+	case st.old.Terminal() && !st.new.Terminal() && st.new != job.StateNone:
+		b.open++
+	case !st.old.Terminal() && (st.new.Terminal() || st.new == job.StateNone):
+		b.open--
+	}
+	if st.new.Terminal() {
+		b.ended = now
+	}
+}
+
+// bucket returns the bucket of the number, making it if there is none: buckets are made in ascending order.
+func (s *state) bucket(number uint32) *bucket {
+	if b := s.findBucket(number); b != nil {
+		return b
+	}
+	b := newBucket(number)
+	s.buckets = append(s.buckets, b)
+	return b
+}
+
+func (s *state) findBucket(number uint32) *bucket {
+	if n := len(s.buckets); n > 0 && s.buckets[n-1].number == number {
+		return s.buckets[n-1]
+	}
+	i, ok := slices.BinarySearchFunc(s.buckets, number, func(b *bucket, n uint32) int { return int(int64(b.number) - int64(n)) })
+	if !ok {
+		return nil
+	}
+	return s.buckets[i]
+}
+
+// candidates appends the numbers of the buckets that may hold the id, newest first.
+func (s *state) candidates(to []uint32, id job.ID) []uint32 {
+	for i := len(s.buckets) - 1; i >= 0; i-- {
+		if s.buckets[i].mayHold(id) {
+			to = append(to, s.buckets[i].number)
+		}
+	}
+	return to
+}
+
+// putQueue makes q the queue of its name, or takes it from sight if it is deleted.
+func (s *state) putQueue(q *queue) {
+	s.queues[q.set.Name] = q
+	s.byNum[q.number] = q
+	s.nextQueue = max(s.nextQueue, q.number+1)
+	i, ok := slices.BinarySearch(s.names, q.set.Name)
+	switch {
+	case q.deleted && ok:
+		s.names = slices.Delete(s.names, i, i+1)
+	case !q.deleted && !ok:
+		s.names = slices.Insert(s.names, i, q.set.Name)
+	}
+}
+
+// name tells a queue's name by its number.
+func (s *state) name(number uint32) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if q := s.byNum[number]; q != nil {
+		return q.set.Name
+	}
+	return ""
+}

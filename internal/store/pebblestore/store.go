@@ -1,0 +1,298 @@
+package pebblestore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/stintrun/stint/internal/store"
+)
+
+// Config is what a store needs to know. The zero value of a field means its default.
+type Config struct {
+	Dir           string           // where it lives
+	FS            vfs.FS           // the file system; default: the disk. vfs.NewMem() makes a store in memory
+	Now           func() time.Time // the wall clock; default: time.Now
+	Logger        *slog.Logger     // default: silent
+	Reserve       int64            // free bytes under which new jobs are refused; default 256 MiB, negative: none
+	Retain        time.Duration    // how long finished jobs are kept; default 24 h
+	RetainJobs    int              // and how many at most; default 1,000,000
+	RememberJobs  int              // how many ids are remembered at most, for Retain after their end; default 10,000,000
+	SnapshotBytes int              // log bytes between two snapshots; default 32 MiB
+	CacheBytes    int64            // the engine's block cache; default 96 MiB
+}
+
+// Defaults of Config.
+const (
+	DefaultReserve      = 256 << 20
+	DefaultRetain       = 24 * time.Hour
+	DefaultRetainJobs   = 1_000_000
+	DefaultRememberJobs = 10_000_000
+	defaultSnapshot     = 32 << 20
+	defaultCache        = 96 << 20
+	memTableBytes       = 32 << 20
+)
+
+func (c Config) withDefaults() Config {
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	orInt := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	orInt(&c.RetainJobs, DefaultRetainJobs)
+	orInt(&c.RememberJobs, DefaultRememberJobs)
+	orInt(&c.SnapshotBytes, defaultSnapshot)
+	if c.Reserve == 0 {
+		c.Reserve = DefaultReserve
+	}
+	if c.Retain == 0 {
+		c.Retain = DefaultRetain
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = defaultCache
+	}
+	return c
+}
+
+// Store is a store in a directory. It has three goroutines: one commits, one waits for syncs and answers, one looks
+// after free space and retention.
+type Store struct {
+	cfg      Config
+	db       *pebble.DB
+	lock     io.Closer
+	secret   [32]byte
+	state    *state
+	observer store.Observer
+
+	gate     sync.RWMutex // held while sending to requests; Close takes it to end sending
+	closing  chan struct{}
+	requests chan *request
+	sealed   chan sealed
+	idle     chan struct{} // a batch was synced
+	inflight atomic.Int32  // batches sealed and not answered
+	dirty    atomic.Uint64 // the newest batch with changes
+	full     atomic.Bool
+	failed   chan struct{}
+	failOnce sync.Once
+	running  sync.WaitGroup
+
+	syncMu sync.Mutex
+	synced uint64
+	syncCh chan struct{} // closed at the next sync
+
+	// Owned by the committing goroutine.
+	tx       *tx
+	building batch
+	low      map[*lane]struct{} // windows that run short
+	trim     map[*lane]struct{} // lanes whose front moved since the last snapshot
+	nextDue  int64
+	logged   int // log bytes since the last snapshot
+	buf      []byte
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens the store in cfg.Dir, making it if the directory is empty or missing. It refuses, changing nothing, with
+// ErrLocked, ErrFormat or ErrDamaged.
+func Open(cfg Config) (*Store, error) {
+	s := &Store{
+		cfg: cfg.withDefaults(), state: newState(),
+		closing: make(chan struct{}), requests: make(chan *request, requestsMax), sealed: make(chan sealed, 1),
+		idle: make(chan struct{}, 1), failed: make(chan struct{}), syncCh: make(chan struct{}),
+		low: map[*lane]struct{}{}, trim: map[*lane]struct{}{},
+	}
+	s.state.cold = true
+	if err := s.claimDir(); err != nil {
+		return nil, err
+	}
+	if err := s.openEngine(); err != nil {
+		return nil, errors.Join(err, s.lock.Close())
+	}
+	s.tx = newTx(s)
+	if err := s.start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %s: %w", ErrDamaged, s.cfg.Dir, err), s.closeEngine(), s.lock.Close())
+	}
+	s.watchSpace()
+	s.running.Go(s.commitLoop)
+	s.running.Go(s.syncLoop)
+	s.running.Go(s.upkeepLoop)
+	return s, nil
+}
+
+func (s *Store) openEngine() error {
+	cache := pebble.NewCache(s.cfg.CacheBytes)
+	defer cache.Unref()
+	opts := &pebble.Options{
+		FS: s.cfg.FS, Cache: cache, Logger: engineLogger{s},
+		MemTableSize: memTableBytes, MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold: 8, L0StopWritesThreshold: 64,
+		FormatMajorVersion: pebble.FormatNewest, BytesPerSync: 1 << 20,
+	}
+	opts.EventListener = &pebble.EventListener{BackgroundError: func(err error) {
+		s.cfg.Logger.Error("the store's engine reports an error", "error", err)
+	}}
+	db, err := pebble.Open(s.cfg.Dir, opts)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrDamaged, s.cfg.Dir, err)
+	}
+	s.db = db
+	return nil
+}
+
+func (s *Store) start() error {
+	if err := s.get(metaSecret, func(b []byte) error {
+		if copy(s.secret[:], b) != len(s.secret) {
+			return errRecord
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if s.secret == ([32]byte{}) {
+		if _, err := rand.Read(s.secret[:]); err != nil {
+			return err
+		}
+		if err := s.db.Set(metaSecret, s.secret[:], pebble.Sync); err != nil {
+			return err
+		}
+	}
+	return s.recover()
+}
+
+// Attach implements store.Store.
+func (s *Store) Attach(o store.Observer) { s.observer = o }
+
+// Secret implements store.Store.
+func (s *Store) Secret() [32]byte { return s.secret }
+
+// Failed implements store.Store.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Full implements store.Store.
+func (s *Store) Full() bool { return s.full.Load() }
+
+// Update implements store.Store.
+func (s *Store) Update(ctx context.Context, fn func(store.Tx) error) error {
+	answer := make(chan error, 1)
+	s.Post(ctx, fn, func(err error) { answer <- err })
+	select {
+	case err := <-answer:
+		return err
+	case <-s.failed:
+		return store.ErrClosed
+	}
+}
+
+// Post implements store.Store.
+func (s *Store) Post(ctx context.Context, fn func(store.Tx) error, done func(error)) {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	select {
+	case <-s.closing:
+		done(store.ErrClosed)
+		return
+	default:
+	}
+	select {
+	case s.requests <- &request{fn: fn, done: done}:
+	case <-ctx.Done():
+		done(ctx.Err())
+	case <-s.closing:
+		done(store.ErrClosed)
+	case <-s.failed:
+		done(store.ErrClosed)
+	}
+}
+
+// View implements store.Store.
+func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
+	select {
+	case <-s.closing:
+		return store.ErrClosed
+	case <-s.failed:
+		return store.ErrClosed
+	default:
+	}
+	err := s.look(fn)
+	if syncErr := s.awaitSync(ctx, s.dirty.Load()); syncErr != nil {
+		return syncErr
+	}
+	return err
+}
+
+// look runs fn over what is there now, while Close waits.
+func (s *Store) look(fn func(store.Reader) error) error {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	return fn(view{s: s, now: s.cfg.Now().UTC().Round(0)})
+}
+
+// fail ends the store after an error of its disk: nothing is answered any more. It does not return.
+func (s *Store) fail(err error) {
+	s.failOnce.Do(func() {
+		s.cfg.Logger.Error("the store's disk failed; nothing is acknowledged any more", "error", err)
+		close(s.failed)
+	})
+	runtime.Goexit()
+}
+
+// Close implements store.Store.
+func (s *Store) Close() error {
+	select {
+	case <-s.closing:
+		return store.ErrClosed
+	default:
+	}
+	close(s.closing)
+	s.gate.Lock()
+	close(s.requests)
+	s.gate.Unlock()
+	s.running.Wait()
+	select {
+	case <-s.failed:
+		return errors.Join(store.ErrClosed, s.lock.Close()) // the engine may hold locks for ever
+	default:
+	}
+	return errors.Join(s.closeEngine(), s.lock.Close())
+}
+
+func (s *Store) closeEngine() error {
+	if s.building.engine != nil {
+		if err := s.building.engine.Close(); err != nil {
+			return err
+		}
+	}
+	return s.db.Close()
+}
+
+// engineLogger passes the engine's messages on. The engine calls Fatalf when it cannot write its log.
+type engineLogger struct{ s *Store }
+
+func (l engineLogger) Infof(format string, args ...any) {
+	l.s.cfg.Logger.Debug(fmt.Sprintf(format, args...))
+}
+
+func (l engineLogger) Errorf(format string, args ...any) {
+	l.s.cfg.Logger.Error(fmt.Sprintf(format, args...))
+}
+
+func (l engineLogger) Fatalf(format string, args ...any) { l.s.fail(fmt.Errorf(format, args...)) }

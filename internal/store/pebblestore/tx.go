@@ -1,0 +1,295 @@
+package pebblestore
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
+)
+
+// tx is a transaction on the committing goroutine, which runs one after the other and reuses it.
+type tx struct {
+	view
+	changes []store.Change
+	writes  map[uint64]*job.Job // the newest version that this transaction wrote, by seq; nil: deleted
+	ids     map[job.ID]uint64   // of new jobs
+	queues  map[string]*queue   // new versions of queues, by name
+	blobs   []blob
+	// What retention drops, and how it is written.
+	drop       *drop
+	dropWrites func()
+
+	nextSeq, nextReady, nextFence uint64
+}
+
+// blob is bytes that are kept apart from their job's record.
+type blob struct{ key, value []byte }
+
+func newTx(s *Store) *tx {
+	return &tx{view: view{s: s}, writes: map[uint64]*job.Job{}, ids: map[job.ID]uint64{}, queues: map[string]*queue{}}
+}
+
+// begin makes t ready for the next function.
+func (t *tx) begin(now time.Time) {
+	t.now = now
+	t.changes, t.blobs = t.changes[:0], t.blobs[:0]
+	t.drop, t.dropWrites = nil, nil
+	clear(t.writes)
+	clear(t.ids)
+	clear(t.queues)
+	t.nextSeq, t.nextReady, t.nextFence = t.s.state.nextSeq, t.s.state.nextReady, t.s.state.nextFence
+}
+
+func (t *tx) Load(seqs []uint64) ([]*job.Job, error) {
+	jobs := make([]*job.Job, len(seqs))
+	for i, seq := range seqs {
+		if j, ok := t.writes[seq]; ok {
+			jobs[i] = j
+			continue
+		}
+		j, err := t.s.load(seq)
+		if err != nil {
+			return nil, err
+		}
+		jobs[i] = j
+	}
+	return jobs, nil
+}
+
+func (t *tx) Find(ids []job.ID) ([]store.Found, error) {
+	out := make([]store.Found, len(ids))
+	for i, id := range ids {
+		seq, ok := t.ids[id]
+		if !ok {
+			seq, ok = t.s.building.ids[id]
+		}
+		if !ok {
+			var err error
+			if seq, err = t.s.seqOf(id); err != nil {
+				return nil, err
+			}
+		}
+		if seq == 0 {
+			continue
+		}
+		if j, ok := t.writes[seq]; ok {
+			out[i] = found(j)
+			continue
+		}
+		var err error
+		if out[i], err = t.s.foundAt(seq); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (t *tx) Put(changes ...store.Change) error {
+	for _, c := range changes {
+		if err := t.put(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tx) put(c store.Change) error {
+	j := c.New
+	if j == nil {
+		t.changes = append(t.changes, c)
+		t.writes[c.Old.Seq] = nil
+		return nil
+	}
+	if c.Old == nil {
+		if t.s.Full() {
+			return store.ErrFull
+		}
+		if t.queueOf(j.Spec.Queue) == nil {
+			return fmt.Errorf("store: put of a job in queue %q, which does not exist", j.Spec.Queue)
+		}
+		j.Seq = t.nextSeq
+		t.nextSeq++
+		t.ids[j.Spec.ID] = j.Seq
+		if len(j.Spec.Payload) > inlineMax {
+			t.blobs = append(t.blobs, blob{seqKey(kindPayload, j.Seq), j.Spec.Payload})
+			spec := *j.Spec
+			spec.Payload = nil
+			j.Spec = &spec
+		}
+	}
+	if r := j.Result; r != nil && len(r.Data) > inlineMax {
+		t.blobs = append(t.blobs, blob{seqKey(kindResult, j.Seq), r.Data})
+		j.Result = &job.Result{Size: r.Size, ContentType: r.ContentType}
+	}
+	if j.State == job.Ready && j.ReadySeq == 0 {
+		j.ReadySeq = t.nextReady
+		t.nextReady++
+	}
+	t.changes = append(t.changes, c)
+	t.writes[j.Seq] = j
+	return nil
+}
+
+func (t *tx) NextFence() uint64 {
+	f := t.nextFence
+	t.nextFence++
+	return f
+}
+
+func (t *tx) Heads(lane store.Lane, n int) ([]*job.Job, error) {
+	q := t.s.state.queues[lane.Queue]
+	if q == nil {
+		return nil, nil
+	}
+	l := q.lanes[bandIndex(lane.Priority)]
+	if l == nil {
+		return nil, nil
+	}
+	return l.heads(nil, n, func(j *job.Job) bool {
+		_, written := t.writes[j.Seq]
+		return written
+	}), nil
+}
+
+func (t *tx) Lanes(name string, fn func(store.Lane)) {
+	q := t.s.state.queues[name]
+	if q == nil {
+		return
+	}
+	for i, l := range q.lanes {
+		if l != nil && l.count > 0 {
+			fn(store.Lane{Queue: name, Priority: bands[i]})
+		}
+	}
+}
+
+func (t *tx) Due(n int) (due []*job.Job, next time.Time, err error) {
+	now := t.now.UnixNano()
+	if t.s.nextDue > now {
+		return nil, instant(t.s.nextDue), nil
+	}
+	it, err := t.s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{kindTime}, UpperBound: after(kindTime)})
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("due: %w", err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	upcoming := t.s.building.due
+	for ok := it.First(); ok; ok = it.Next() {
+		key := it.Key()
+		at, seq := int64(keySeq(key[:9])), keySeq(key)
+		if at > now || len(due) == n {
+			upcoming = min(upcoming, at)
+			break
+		}
+		if _, written := t.writes[seq]; written {
+			continue
+		}
+		j, err := t.s.load(seq)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		if times, k := timesOf(j); (k > 0 && times[0] == at || k > 1 && times[1] == at) && !listed(due, seq) {
+			due = append(due, j)
+		}
+	}
+	if len(due) == 0 {
+		t.s.nextDue = upcoming // else the next call looks whether they were dealt with
+	}
+	return due, instant(upcoming), it.Error()
+}
+
+// listed reports whether the jobs hold one of the sequence: a job whose two times have both come is met twice.
+func listed(jobs []*job.Job, seq uint64) bool {
+	return slices.ContainsFunc(jobs, func(j *job.Job) bool { return j.Seq == seq })
+}
+
+// instant is the time of nanoseconds since 1970; zero for "never".
+func instant(nanos int64) time.Time {
+	if nanos == never {
+		return time.Time{}
+	}
+	return time.Unix(0, nanos).UTC()
+}
+
+// timesOf tells at which times a job has to be looked at again.
+func timesOf(j *job.Job) (times [2]int64, n int) {
+	if j == nil || !j.State.Waiting() {
+		return times, 0
+	}
+	if !j.DueTime.IsZero() {
+		times[n] = j.DueTime.UnixNano()
+		n++
+	}
+	if !j.StartBy.IsZero() && j.State != job.Backoff && j.State != job.Parked {
+		times[n] = j.StartBy.UnixNano()
+		n++
+	}
+	return times, n
+}
+
+// queueOf is the queue of the name as this transaction sees it; nil if there is none.
+func (t *tx) queueOf(name string) *queue {
+	if q := t.queues[name]; q != nil {
+		return q
+	}
+	if q := t.s.state.queues[name]; q != nil && !q.deleted {
+		return q
+	}
+	return nil
+}
+
+func (t *tx) Queue(name string) *store.Queue {
+	if q := t.queues[name]; q != nil {
+		if q.deleted {
+			return nil
+		}
+		return q.shown()
+	}
+	return t.view.Queue(name)
+}
+
+func (t *tx) MakeQueue(name string) (*store.Queue, error) {
+	if q := t.queueOf(name); q != nil && !q.deleted {
+		return q.shown(), nil
+	}
+	if len(t.s.state.names)+len(t.queues) >= store.QueuesMax {
+		return nil, store.ErrTooManyQueues
+	}
+	q := &queue{number: t.s.state.nextQueue + uint32(len(t.queues))}
+	if old := t.s.state.queues[name]; old != nil {
+		*q = *old // its finished jobs keep their name
+	}
+	q.deleted = false
+	q.set = store.Queue{Name: name, Version: q.set.Version + 1, CreateTime: t.now}
+	t.queues[name] = q
+	return q.shown(), nil
+}
+
+func (t *tx) PutQueue(set *store.Queue) error {
+	q := t.queueOf(set.Name)
+	if q == nil {
+		return fmt.Errorf("store: queue %q does not exist", set.Name)
+	}
+	next := *q
+	next.set = *set
+	next.set.Counts = [job.NumberOfStates]uint64{}
+	next.set.Version = q.set.Version + 1
+	t.queues[set.Name] = &next
+	return nil
+}
+
+func (t *tx) DeleteQueue(name string) error {
+	q := t.queueOf(name)
+	if q == nil || q.unfinished() > 0 {
+		return fmt.Errorf("store: queue %q does not exist or is in use", name)
+	}
+	next := *q
+	next.deleted = true
+	t.queues[name] = &next
+	return nil
+}

@@ -1,0 +1,152 @@
+// Package store names what must survive a crash.
+//
+// A store holds jobs and queues. It loads and puts whole versions of jobs; what may follow what is decided by package
+// job alone. Everything a caller is told rests on synced writes: Update and View return, and Post calls back, only when
+// every batch they could see is on disk.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/stintrun/stint/internal/job"
+)
+
+// Errors of a store. They are about the call, never about one item; bad items are values.
+var (
+	// ErrClosed answers calls to a store that is closed or whose disk failed. Nothing of the call was done.
+	ErrClosed = errors.New("store: closed")
+	// ErrFull answers Tx.Put of a new job when free space is under the reserve.
+	ErrFull = errors.New("store: free space is under the reserve")
+	// ErrTooManyQueues answers Tx.Queue when it would make one queue more than QueuesMax.
+	ErrTooManyQueues = errors.New("store: too many queues")
+)
+
+// QueuesMax is how many queues a store holds.
+const QueuesMax = 10_000
+
+// Store is what must survive a crash.
+type Store interface {
+	// Attach names the store's observer. It is called once, before the first Update.
+	Attach(Observer)
+	// Update runs fn as a transaction and returns when it is synced. fn may run more than once; it touches nothing
+	// outside its Tx and what it returns through its own variables. If fn returns an error, nothing is written and
+	// Update returns that error.
+	Update(ctx context.Context, fn func(Tx) error) error
+	// Post is Update that does not wait: done is called exactly once, on a goroutine of the store, and must not block.
+	// The transactions of one goroutine run, and are answered, in the order of its calls. Post blocks while the store's
+	// queue is full; if ctx ends then, done gets its error.
+	Post(ctx context.Context, fn func(Tx) error, done func(error))
+	// View runs fn over a state that is at least as new as everything answered before the call.
+	View(ctx context.Context, fn func(Reader) error) error
+	// Secret is 32 random bytes made with the store, for sealing tokens.
+	Secret() [32]byte
+	// Full reports whether free space is under the reserve, so that new jobs are refused.
+	Full() bool
+	// Failed is closed when the disk failed: no call is answered any more and the process must end.
+	Failed() <-chan struct{}
+	// Close syncs, releases the directory and ends the store's goroutines. Calls after it answer ErrClosed.
+	Close() error
+}
+
+// Observer follows a store. All calls come from the goroutine that commits, in the order of the commits, except Synced.
+type Observer interface {
+	// Applied tells of the changes of one transaction. The next reads see them; they are not synced yet. The slice is
+	// valid during the call only, the jobs for ever.
+	Applied([]Change)
+	// Match may add changes to a batch before it is sealed: this is where ready jobs meet room, so that a submit and
+	// its claim share one sync. It obeys the rules of an Update's function; Applied follows it.
+	Match(Tx) error
+	// Sealed tells that everything applied since the last call went into the batch of this number.
+	Sealed(batch uint64)
+	// Synced tells that the batch, and all before it, are on disk and may be shown. It is called on another goroutine
+	// than the rest, before the calls that rest on the batch are answered.
+	Synced(batch uint64)
+}
+
+// Change is a job's step from one version to the next. Old is nil for a new job, New for a deleted one. Both are
+// read-only.
+type Change struct {
+	Old, New *job.Job
+}
+
+// Reader reads jobs and queues. What it returns is shared and read-only.
+type Reader interface {
+	// Now is the store's wall clock, read once per transaction.
+	Now() time.Time
+	// Find looks jobs up by id, in order. A Found is zero where nothing is known of the id.
+	Find(ids []job.ID) ([]Found, error)
+	// Load looks jobs up by sequence, in order; nil where there is none.
+	Load(seqs []uint64) ([]*job.Job, error)
+	// Payload and Result return the bytes of a job, wherever they are kept.
+	Payload(*job.Job) ([]byte, error)
+	Result(*job.Job) ([]byte, error)
+	// Running calls fn for each job that has a live run, until it returns false.
+	Running(fn func(*job.Job) bool)
+	// Scan calls fn for jobs in the order of their sequence, from the given one on (or downwards from it, if reverse),
+	// until fn returns false. It looks at no more than budget jobs and returns the sequence to go on from, 0 at the end.
+	Scan(from uint64, reverse bool, budget int, fn func(*job.Job) bool) (next uint64, err error)
+	// Horizon is the time before which ids may be forgotten.
+	Horizon() time.Time
+	// Queue returns the named queue; nil if there is none.
+	Queue(name string) *Queue
+	// Queues calls fn for the queues in the order of their names, from the given name on, until it returns false.
+	Queues(from string, fn func(*Queue) bool)
+	// Oldest is the READY job of the queue that became ready first; nil if there is none.
+	Oldest(queue string) *job.Job
+}
+
+// Found is what is known of an id: a job, or, past its retention, its final state only.
+type Found struct {
+	Job   *job.Job
+	State job.State // StateNone: the id is unknown
+}
+
+// Tx reads and writes. Its writes are seen by its own reads and handed over only when its function returns nil.
+type Tx interface {
+	Reader
+	// Put writes jobs. Old is the version that this transaction read, or nil for a new job: then the store sets New.Seq
+	// (the id must be unknown to it). New is the next version, or nil to delete the job and its id. A READY job with
+	// ReadySeq 0 gets the next place in its lane. The store owns the jobs from then on.
+	Put(...Change) error
+	// NextFence returns a number that no run of this store had before.
+	NextFence() uint64
+	// Heads returns up to n READY jobs of a lane, in their order.
+	Heads(Lane, int) ([]*job.Job, error)
+	// Lanes calls fn for each lane of the queue that has READY jobs, highest band first.
+	Lanes(queue string, fn func(Lane))
+	// Due returns up to n waiting jobs whose DueTime or StartBy has come, and when the next one comes (zero: none).
+	Due(n int) ([]*job.Job, time.Time, error)
+	// MakeQueue returns the named queue, making it if there is none.
+	MakeQueue(name string) (*Queue, error)
+	// PutQueue writes a queue's next version; the name must exist.
+	PutQueue(*Queue) error
+	// DeleteQueue removes a queue without jobs that are not terminal.
+	DeleteQueue(name string) error
+}
+
+// Lane is a line of READY jobs that fit or wait together, first come first served.
+type Lane struct {
+	Queue    string
+	Priority job.Priority
+}
+
+// LaneOf is the lane a READY job waits in.
+func LaneOf(j *job.Job) Lane { return Lane{Queue: j.Spec.Queue, Priority: j.Spec.Priority} }
+
+// Queue is a queue's settings and counts. Versions are immutable, as those of jobs; Counts are those of the moment.
+type Queue struct {
+	Name       string
+	Version    uint64 // of the settings
+	Policy     job.Policy
+	Pause      *Pause // nil: not paused
+	CreateTime time.Time
+	Counts     [job.NumberOfStates]uint64
+}
+
+// Pause says who paused a queue.
+type Pause struct {
+	Reason, Requester string
+	Time              time.Time
+}

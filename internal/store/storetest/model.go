@@ -1,0 +1,265 @@
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
+)
+
+// model is what a store must hold: the newest version of every job.
+type model struct {
+	*bench
+	jobs map[uint64]*job.Job
+	last uint64
+}
+
+// testModel runs random operations, restarts among them, and compares the store with the model after each.
+func testModel(t *testing.T, open Open) {
+	rapid.Check(t, func(r *rapid.T) {
+		m := &model{bench: newBench(t, open), jobs: map[uint64]*job.Job{}}
+		defer func() { _ = m.Store().Close() }()
+		r.Repeat(map[string]func(*rapid.T){
+			"submit":   m.submitSome,
+			"dispatch": m.dispatchHead,
+			"move":     m.moveOne,
+			"delete":   m.deleteOne,
+			"wake":     m.wakeDue,
+			"restart":  func(*rapid.T) { m.Reopen() },
+			"time": func(r *rapid.T) {
+				m.clock = m.clock.Add(time.Duration(rapid.Int64Range(1, 40).Draw(r, "seconds")) * time.Second)
+			},
+			"":          m.compare,
+			"drainLane": m.drainLane,
+		})
+	})
+}
+
+var modelQueues = []string{"a", "b"}
+
+func (m *model) submitSome(r *rapid.T) {
+	var specs []*job.Spec
+	for range rapid.IntRange(1, 9).Draw(r, "jobs") {
+		s := m.spec(rapid.SampledFrom(modelQueues).Draw(r, "queue"))
+		s.Priority = rapid.SampledFrom([]job.Priority{job.Low, job.Normal}).Draw(r, "priority")
+		if rapid.IntRange(0, 4).Draw(r, "later") == 0 {
+			s.RunAt = m.clock.Add(20 * time.Second)
+		}
+		if rapid.IntRange(0, 4).Draw(r, "expires") == 0 {
+			s.StartBy = m.clock.Add(30 * time.Second)
+		}
+		specs = append(specs, s)
+	}
+	for _, j := range m.submit(specs...) {
+		if j.Seq <= m.last {
+			r.Fatalf("new job has seq %d after %d", j.Seq, m.last)
+		}
+		m.jobs[j.Seq], m.last = j, j.Seq
+	}
+}
+
+// ready lists a lane as it must be.
+func (m *model) ready(lane store.Lane) (jobs []*job.Job) {
+	for _, j := range m.jobs {
+		if j.State == job.Ready && store.LaneOf(j) == lane {
+			jobs = append(jobs, j)
+		}
+	}
+	slices.SortFunc(jobs, func(a, b *job.Job) int { return int(int64(a.ReadySeq) - int64(b.ReadySeq)) })
+	return jobs
+}
+
+func lanes() (all []store.Lane) {
+	for _, q := range modelQueues {
+		all = append(all, store.Lane{Queue: q, Priority: job.Low}, store.Lane{Queue: q, Priority: job.Normal})
+	}
+	return all
+}
+
+func (m *model) headsOf(lane store.Lane, n int) (heads []*job.Job) {
+	m.update(func(tx store.Tx) (err error) {
+		heads, err = tx.Heads(lane, n)
+		return err
+	})
+	return heads
+}
+
+func (m *model) dispatchHead(r *rapid.T) {
+	heads := m.headsOf(rapid.SampledFrom(lanes()).Draw(r, "lane"), 3)
+	if len(heads) == 0 {
+		return
+	}
+	j := rapid.SampledFrom(heads).Draw(r, "head")
+	if next, err := j.Wake(m.clock); err == nil && next != j {
+		return // it must expire first
+	}
+	m.jobs[j.Seq] = m.dispatch(j.Seq)
+}
+
+func (m *model) drainLane(r *rapid.T) {
+	lane := rapid.SampledFrom(lanes()).Draw(r, "lane")
+	for range rapid.IntRange(1, 30).Draw(r, "jobs") {
+		heads := m.headsOf(lane, 1)
+		if len(heads) == 0 {
+			return
+		}
+		m.jobs[heads[0].Seq] = m.step(heads[0].Seq, func(tx store.Tx, j *job.Job) (*job.Job, error) {
+			if next, err := j.Wake(tx.Now()); err != nil || next != j {
+				return next, err
+			}
+			return j.Dispatch(tx.Now(), job.Dispatch{Fence: tx.NextFence(), Lease: time.Minute})
+		})
+	}
+}
+
+// moveOne makes one legal step of a random job.
+func (m *model) moveOne(r *rapid.T) {
+	j := m.pick(r)
+	if j == nil {
+		return
+	}
+	policy := job.Effective(j.Spec, job.Policy{})
+	result := &job.Result{Size: rapid.SampledFrom([]int{0, 3, 900}).Draw(r, "result")}
+	if result.Size > 0 {
+		result.Data = make([]byte, result.Size)
+	}
+	finish := func(o job.Outcome) func(clock, *job.Job) (*job.Job, error) {
+		return func(tx clock, j *job.Job) (*job.Job, error) {
+			next, _, err := j.Finish(tx.Now(), j.Run.Fence, o, policy, 0.5)
+			return next, err
+		}
+	}
+	moves := map[string]func(clock, *job.Job) (*job.Job, error){
+		"accept":    func(tx clock, j *job.Job) (*job.Job, error) { return j.Accept(tx.Now()) },
+		"undeliver": func(tx clock, j *job.Job) (*job.Job, error) { return j.Undeliver(tx.Now(), "x") },
+		"lose":      func(tx clock, j *job.Job) (*job.Job, error) { return j.Lose(tx.Now(), policy, 0.5, "x") },
+		"retry":     func(tx clock, j *job.Job) (*job.Job, error) { return j.Retry(tx.Now()) },
+		"cancel": func(tx clock, j *job.Job) (*job.Job, error) {
+			next, _, err := j.RequestInterrupt(tx.Now(), job.InterruptRequest{Level: job.LevelCancel, Source: job.SourceUser})
+			return next, err
+		},
+		"success": finish(job.Outcome{Success: &job.Success{Result: result}}),
+		"failure": finish(job.Outcome{Failure: &job.Failure{Class: job.Application, Message: "no"}}),
+		"release": finish(job.Outcome{Released: &job.Released{NotMe: rapid.Bool().Draw(r, "not me")}}),
+	}
+	name := rapid.SampledFrom([]string{"accept", "undeliver", "lose", "retry", "cancel", "success", "failure", "release"}).Draw(r, "move")
+	if _, err := moves[name](at(m.clock), j); err != nil {
+		return // not legal here
+	}
+	m.jobs[j.Seq] = m.step(j.Seq, func(tx store.Tx, j *job.Job) (*job.Job, error) { return moves[name](tx, j) })
+}
+
+// clock is what a step needs of a transaction.
+type clock interface{ Now() time.Time }
+
+// at is a clock that stands still: enough to try a step.
+type at time.Time
+
+func (a at) Now() time.Time { return time.Time(a) }
+
+func (m *model) pick(r *rapid.T) *job.Job {
+	if m.last == 0 {
+		return nil
+	}
+	return m.jobs[rapid.Uint64Range(1, m.last).Draw(r, "job")]
+}
+
+func (m *model) deleteOne(r *rapid.T) {
+	j := m.pick(r)
+	if j == nil || j.CanDelete() != nil {
+		return
+	}
+	m.update(func(tx store.Tx) error {
+		jobs, err := tx.Load([]uint64{j.Seq})
+		if err != nil {
+			return err
+		}
+		return tx.Put(store.Change{Old: jobs[0]})
+	})
+	delete(m.jobs, j.Seq)
+}
+
+func (m *model) wakeDue(r *rapid.T) {
+	want := map[uint64]bool{}
+	for _, j := range m.jobs {
+		if j.State.Waiting() {
+			if next, err := j.Wake(m.clock); err == nil && next != j {
+				want[j.Seq] = true
+			}
+		}
+	}
+	m.update(func(tx store.Tx) error {
+		due, _, err := tx.Due(1000)
+		if err != nil {
+			return err
+		}
+		for _, j := range due {
+			next, err := j.Wake(tx.Now())
+			if err != nil {
+				return err
+			}
+			if !want[j.Seq] {
+				r.Fatalf("job %d is due but need not wake", j.Seq)
+			}
+			delete(want, j.Seq)
+			m.jobs[j.Seq] = next
+			if err := tx.Put(store.Change{Old: j, New: next}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if len(want) > 0 {
+		r.Fatalf("jobs %v must wake but are not due", want)
+	}
+}
+
+// compare checks that the store says what the model says.
+func (m *model) compare(r *rapid.T) {
+	var all []uint64
+	counts := map[string]*[job.NumberOfStates]uint64{}
+	for seq, j := range m.jobs {
+		all = append(all, seq)
+		if counts[j.Spec.Queue] == nil {
+			counts[j.Spec.Queue] = &[job.NumberOfStates]uint64{}
+		}
+		counts[j.Spec.Queue][j.State]++
+	}
+	slices.Sort(all)
+	m.view(func(v store.Reader) error {
+		jobs, err := v.Load(all)
+		if err != nil {
+			return err
+		}
+		for i, got := range jobs {
+			if d := cmp.Diff(m.jobs[all[i]], got); d != "" {
+				r.Fatalf("job %d (-want +got):\n%s", all[i], d)
+			}
+		}
+		var scanned []uint64
+		if _, err := v.Scan(0, false, 1<<30, func(j *job.Job) bool { scanned = append(scanned, j.Seq); return true }); err != nil {
+			return err
+		}
+		if !slices.Equal(scanned, all) {
+			r.Fatalf("scan shows %v, want %v", scanned, all)
+		}
+		for name, want := range counts {
+			if got := v.Queue(name).Counts; got != *want {
+				r.Fatalf("counts of %s are %v, want %v", name, got, *want)
+			}
+		}
+		return nil
+	})
+	for _, lane := range lanes() {
+		want, got := seqs(m.ready(lane)), seqs(m.headsOf(lane, 4))
+		if len(got) > len(want) || len(got) == 0 && len(want) > 0 || !slices.Equal(got, want[:len(got)]) {
+			r.Fatalf("heads of %v are %v, want the start of %v", fmt.Sprint(lane), got, want)
+		}
+	}
+}
