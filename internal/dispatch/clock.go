@@ -1,0 +1,280 @@
+package dispatch
+
+import (
+	"time"
+
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
+)
+
+// hurry makes the clock goroutine look again, because something may come before what it waits for.
+func (d *Dispatcher) hurry() {
+	select {
+	case d.look <- struct{}{}:
+	default:
+	}
+}
+
+// keepTime acts on every deadline. It wakes at least once a sweep, so that it knows when the process stood still.
+func (d *Dispatcher) keepTime() {
+	sweep := d.now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		planned := d.plan(sweep)
+		timer.Reset(time.Duration(planned - d.now()))
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-d.look:
+		case <-timer.C:
+		}
+		now := d.now()
+		if now-planned > int64(stallAfter) {
+			d.grant(now)
+		}
+		if now >= sweep {
+			d.sweep(now)
+			sweep = now + int64(sweepEvery)
+		}
+		d.reap(now)
+		d.wakeDue()
+	}
+}
+
+// plan is when to look next.
+func (d *Dispatcher) plan(sweep int64) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at := sweep
+	if next, ok := d.deadlines.next(); ok {
+		at = min(at, next)
+	}
+	if !d.nextDue.IsZero() {
+		at = min(at, d.now()+int64(d.nextDue.Sub(d.wall())))
+	}
+	return at
+}
+
+// grant gives everybody a full lease: the process stood still, and what workers sent meanwhile is still unread.
+func (d *Dispatcher) grant(now int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stats.Stalls++
+	d.log.Warn("the process stood still; every run gets a full lease")
+	for _, r := range d.runs {
+		if r.live() && r.deadline.at != 0 {
+			lease := r.lease()
+			if !r.accepted && !r.unary {
+				lease = int64(DeliveryTimeout)
+			}
+			d.deadlines.set(&r.deadline, max(r.deadline.at, now+lease))
+		}
+	}
+	for s := range d.sessions {
+		s.heard = now
+	}
+}
+
+// sweep is the net under everything that is woken at once: it ends silent sessions, forgets what is over, and has Match
+// look at every queue that may have something to hand out.
+func (d *Dispatcher) sweep(now int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for s := range d.sessions {
+		if s.pending == 0 && now-s.heard > int64(SessionLease) {
+			d.end(s, ErrSilent)
+		}
+	}
+	for id, w := range d.workers {
+		if w.forgettable(now) {
+			d.deadlines.drop(&w.grace)
+			delete(d.workers, id)
+		}
+	}
+	for _, q := range d.queues {
+		d.activate(q)
+	}
+	if len(d.active) > 0 {
+		d.poke()
+	}
+}
+
+// reap acts on the deadlines that have come.
+func (d *Dispatcher) reap(now int64) {
+	for {
+		runs, graces := d.dueNow(now)
+		if len(runs)+len(graces) == 0 {
+			return
+		}
+		for _, w := range graces {
+			d.interruptAll(d.ctx, w)
+		}
+		d.reapRuns(runs)
+		if len(runs) < duePage {
+			return
+		}
+	}
+}
+
+// dueNow takes a page of what has come.
+func (d *Dispatcher) dueNow(now int64) (runs []*run, graces []*worker) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(runs) < duePage {
+		due := d.deadlines.due(now)
+		if due == nil {
+			break
+		}
+		switch of := due.of.(type) {
+		case *run:
+			runs = append(runs, of)
+		case *worker:
+			of.grace.at = 0
+			graces = append(graces, of)
+		case *claim:
+			d.unremember(of)
+		}
+	}
+	return runs, graces
+}
+
+// reapRuns ends runs whose time is over. Their deadlines are looked at again inside the transaction: it runs after every
+// message that was received before. A transaction that took too long to begin says that the store stood still; then
+// nobody is judged.
+func (d *Dispatcher) reapRuns(due []*run) {
+	if len(due) == 0 {
+		return
+	}
+	posted := d.now()
+	var ended []*run
+	var stalled bool
+	err := d.store.Update(d.ctx, func(tx store.Tx) error {
+		ended, stalled = nil, d.now()-posted > int64(stallAfter)
+		if stalled {
+			return nil
+		}
+		ended = d.overdue(due)
+		return reapAll(tx, ended)
+	})
+	if err != nil {
+		d.logFailure("end runs whose time is over", err)
+		ended = nil
+	}
+	if stalled {
+		d.grant(d.now())
+	}
+	d.reaped(due, ended)
+}
+
+// overdue are those of the runs whose time is still over.
+func (d *Dispatcher) overdue(due []*run) []*run {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var over []*run
+	now := d.now()
+	for _, r := range due {
+		if r.live() && r.deadline.at <= now {
+			over = append(over, r)
+		}
+	}
+	return over
+}
+
+func reapAll(tx store.Tx, runs []*run) error {
+	refs := make([]ref, len(runs))
+	for i, r := range runs {
+		refs[i] = r.ref
+	}
+	b, err := openBook(tx, refs)
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		note := "lease lost"
+		switch {
+		case !r.sent:
+			note = "never sent: its session or call was over"
+		case !r.accepted:
+			note = "not acknowledged in time"
+		}
+		if err := b.lose(r.ref, note); err != nil {
+			return err
+		}
+	}
+	return b.close()
+}
+
+// reaped puts back what was not ended after all, and ends the sessions that do not read.
+func (d *Dispatcher) reaped(due, ended []*run) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range ended {
+		if s := r.session; s != nil && r.sent && !r.accepted {
+			d.end(s, ErrDelivery)
+		}
+	}
+	again := d.now() + int64(sweepEvery)
+	for _, r := range due {
+		if r.live() && r.deadline.key == 0 {
+			d.deadlines.set(&r.deadline, max(r.deadline.at, again))
+		}
+	}
+}
+
+// wakeDue moves the waiting jobs whose time has come, page by page.
+func (d *Dispatcher) wakeDue() {
+	for d.takeDue() {
+		var next time.Time
+		var woken int
+		err := d.store.Update(d.ctx, func(tx store.Tx) error {
+			jobs, upcoming, err := tx.Due(duePage)
+			if err != nil {
+				return err
+			}
+			next = upcoming
+			woken, err = wakeAll(tx, jobs)
+			return err
+		})
+		if err != nil {
+			d.logFailure("wake jobs whose time has come", err)
+		}
+		d.mu.Lock()
+		wall := d.wall()
+		switch {
+		case woken > 0 && err == nil:
+			d.dueAt(wall) // there may be more
+		case err != nil || !next.IsZero() && !next.After(wall):
+			d.dueAt(wall.Add(sweepEvery)) // the store's clock is behind this one
+		default:
+			d.dueAt(next)
+		}
+		d.mu.Unlock()
+	}
+}
+
+// takeDue reports whether a job may be due. It forgets when the next one is: whatever changes from now on tells anew.
+func (d *Dispatcher) takeDue() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.nextDue.IsZero() || d.wall().Before(d.nextDue) {
+		return false
+	}
+	d.nextDue = time.Time{}
+	return true
+}
+
+// wakeAll wakes the jobs and tells how many there were that it changed.
+func wakeAll(tx store.Tx, jobs []*job.Job) (int, error) {
+	changes := make([]store.Change, 0, len(jobs))
+	for _, j := range jobs {
+		next, err := j.Wake(tx.Now())
+		if err != nil {
+			return 0, err
+		}
+		if next != j {
+			changes = append(changes, store.Change{Old: j, New: next})
+		}
+	}
+	return len(changes), tx.Put(changes...)
+}
