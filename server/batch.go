@@ -1,0 +1,251 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
+)
+
+// batch is the jobs of one message on their way into the store. All that needs no store is done when it is made,
+// because submit runs on the goroutine that commits for everybody.
+type batch struct {
+	items   []submission
+	ids     []job.ID // of the valid items whose id the caller chose, in their order
+	full    func() bool
+	results []result // of the last run of submit
+}
+
+// submission is one job of a batch: valid, or refused.
+type submission struct {
+	id      string // as asked or as made
+	spec    *job.Spec
+	made    bool // the id was made here, so that nobody knows it
+	delayed bool
+	delay   time.Duration
+	first   int   // the index of the first item with this id: its own, or that of an earlier one
+	refused error // why the job is not valid
+}
+
+// result is what became of one submission.
+type result struct {
+	job     *job.Job // made now or known before; nil if refused, or known by its state only
+	created bool
+	state   job.State
+	policy  job.Policy
+	err     error
+}
+
+// newBatch checks and converts the jobs of a message.
+func (s *Server) newBatch(jobs []*stintv1.JobSpec, trace traceContext) *batch {
+	b := &batch{items: make([]submission, len(jobs)), ids: make([]job.ID, 0, len(jobs)), full: s.store.Full}
+	tooMany := error(nil)
+	if len(jobs) > itemsMax {
+		tooMany = checkCount("jobs", len(jobs))
+	}
+	var scratch []byte
+	for i, m := range jobs {
+		item := &b.items[i]
+		if item.refused = tooMany; tooMany == nil {
+			*item = s.newSubmission(m, trace, &scratch)
+		}
+		item.id, item.first = m.GetId(), i
+		if item.refused != nil {
+			continue
+		}
+		if item.made {
+			item.id = item.spec.ID.String()
+		} else {
+			b.ids = append(b.ids, item.spec.ID)
+		}
+	}
+	b.linkRepeats()
+	return b
+}
+
+// newSubmission is the job that m asks for. scratch is lent for its digest.
+func (s *Server) newSubmission(m *stintv1.JobSpec, trace traceContext, scratch *[]byte) submission {
+	if err := checkJobSpec(m); err != nil {
+		return submission{refused: err}
+	}
+	payload, contentType, err := payloadContent(m.GetPayload())
+	if err != nil {
+		return submission{refused: err}
+	}
+	if len(payload) > s.cfg.MaxPayload {
+		return submission{refused: tooLarge("payload", "at most %d bytes; this has %d", s.cfg.MaxPayload, len(payload))}
+	}
+	item := submission{delayed: m.GetDelay() != nil, delay: m.GetDelay().AsDuration(), made: m.GetId() == ""}
+	spec := specFrom(m)
+	if item.made {
+		spec.ID = job.ID(uuid.Must(uuid.NewV7()))
+	} else if spec.ID, err = parseID("id", m.GetId()); err != nil {
+		return submission{refused: err}
+	}
+	spec.Payload, spec.PayloadSize, spec.ContentType = payload, len(payload), contentType
+	if own := m.GetTraceContext(); own.GetTraceparent() != "" {
+		trace.parent, trace.state = traceFrom(own.GetTraceparent(), own.GetTracestate())
+	}
+	spec.Traceparent, spec.Tracestate = trace.parent, trace.state
+	spec.Digest = digest(m, payload, scratch)
+	item.spec = &spec
+	return item
+}
+
+// linkRepeats notes which items repeat the id of an earlier one. Ids that rise, as those of a client that makes
+// UUIDv7s do, need no more than a comparison each.
+func (b *batch) linkRepeats() {
+	rising := true
+	for i := 1; i < len(b.ids) && rising; i++ {
+		rising = bytes.Compare(b.ids[i-1][:], b.ids[i][:]) < 0
+	}
+	if rising {
+		return
+	}
+	firsts := make(map[job.ID]int, len(b.ids))
+	for i := range b.items {
+		item := &b.items[i]
+		if item.refused != nil || item.made {
+			continue
+		}
+		if first, repeated := firsts[item.spec.ID]; repeated {
+			item.first = first
+		} else {
+			firsts[item.spec.ID] = i
+		}
+	}
+}
+
+// submit stores the batch's jobs as if they had come one after another. It is the function of a transaction and may
+// run more than once.
+func (b *batch) submit(tx store.Tx) error {
+	found, err := tx.Find(b.ids)
+	if err != nil {
+		return err
+	}
+	b.results = make([]result, len(b.items))
+	run := submitRun{tx: tx, now: tx.Now(), horizon: tx.Horizon(), full: b.full()}
+	for i := range b.items {
+		item := &b.items[i]
+		if item.refused != nil {
+			b.results[i].err = item.refused
+			continue
+		}
+		var known store.Found
+		if !item.made {
+			known, found = found[0], found[1:]
+		}
+		if first := &b.results[item.first]; item.first != i && first.created {
+			known.Job = first.job
+		}
+		switch {
+		case known.Job != nil:
+			b.results[i] = existing(tx, item.spec, known.Job)
+		case known.State != job.StateNone: // nothing is left to compare with
+			b.results[i] = result{state: known.State, policy: job.Effective(item.spec, job.Policy{})}
+		default:
+			if b.results[i], err = run.create(item); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// submitRun is one run of batch.submit.
+type submitRun struct {
+	tx      store.Tx
+	now     time.Time
+	horizon time.Time
+	full    bool
+	queue   *store.Queue // of the last new job; mostly all are of one
+	change  [1]store.Change
+}
+
+// create stores a new job, or says why not.
+func (r *submitRun) create(item *submission) (result, error) {
+	if made, ok := item.spec.ID.V7Time(); ok && !item.made && made.Before(r.horizon) {
+		return result{err: errIDTooOld}, nil
+	}
+	if r.full {
+		return result{err: errStorageFull}, nil
+	}
+	if r.queue == nil || r.queue.Name != item.spec.Queue {
+		queue, err := r.tx.MakeQueue(item.spec.Queue)
+		if errors.Is(err, store.ErrTooManyQueues) {
+			return result{err: errTooManyQueues}, nil
+		}
+		if err != nil {
+			return result{}, err
+		}
+		r.queue = queue
+	}
+	j := job.New(item.startingFrom(r.now), r.now)
+	answer := result{job: j, created: true, state: j.State, policy: job.Effective(j.Spec, r.queue.Policy)}
+	r.change[0].New = j
+	err := r.tx.Put(r.change[:]...)
+	if errors.Is(err, store.ErrFull) { // it has become full just now
+		r.full = true
+		return result{err: errStorageFull}, nil
+	}
+	return answer, err
+}
+
+// existing answers for an id that a job has.
+func existing(r store.Reader, asked *job.Spec, j *job.Job) result {
+	if asked.Digest != j.Spec.Digest {
+		return result{err: errIDConflict}
+	}
+	var policy job.Policy
+	if q := r.Queue(j.Spec.Queue); q != nil {
+		policy = q.Policy
+	}
+	return result{job: j, state: j.State, policy: job.Effective(j.Spec, policy)}
+}
+
+// startingFrom is the job to store when it is received at now: a delay counts from there.
+func (i *submission) startingFrom(now time.Time) *job.Spec {
+	if !i.delayed {
+		return i.spec
+	}
+	spec := *i.spec
+	spec.RunAt = now.Add(i.delay)
+	return &spec
+}
+
+// answers says what became of the batch's jobs, and counts it.
+func (b *batch) answers(m *metrics) []*stintv1.SubmitResult {
+	all := make([]stintv1.SubmitResult, len(b.results))
+	answers := make([]*stintv1.SubmitResult, len(b.results))
+	var policy job.Policy
+	var shared *stintv1.JobPolicy // most jobs of a message have the same
+	var created, repeated uint64
+	for i := range b.results {
+		r, a := &b.results[i], &all[i]
+		answers[i] = a
+		a.Id = b.items[i].id
+		if r.err != nil {
+			a.Error = itemError(i, r.err)
+			m.refused(a.Error.Reason)
+			continue
+		}
+		if shared == nil || r.policy != policy {
+			policy, shared = r.policy, wirePolicy(r.policy)
+		}
+		a.State, a.Policy = stintv1.JobState(r.state), shared
+		if r.created {
+			a.Status = stintv1.SubmitStatus_SUBMIT_STATUS_CREATED
+			created++
+		} else {
+			a.Status = stintv1.SubmitStatus_SUBMIT_STATUS_EXISTING
+			repeated++
+		}
+	}
+	m.submitted(created, repeated)
+	return answers
+}

@@ -1,0 +1,150 @@
+package server
+
+import (
+	"slices"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
+)
+
+// Bounds of a job's message, in bytes.
+const (
+	// jobMessageRest is all of a job's message but payload and result.
+	jobMessageRest = 2 << 20
+	// historyMax is how much the failures of a history may take in whole; those of older runs are shown in short.
+	historyMax = 1 << 20
+	// shortText is what is shown of a text in short.
+	shortText = 256
+)
+
+// wireJob is a job as reads show it, with the queue's policy where the job has none. r brings the bytes of a full view.
+func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, error) {
+	var policy job.Policy
+	if q := r.Queue(j.Spec.Queue); q != nil {
+		policy = q.Policy
+	}
+	m := &stintv1.Job{
+		Id:           j.Spec.ID.String(),
+		Queue:        j.Spec.Queue,
+		State:        stintv1.JobState(j.State),
+		Priority:     stintv1.Priority(j.Spec.Priority),
+		Sequence:     j.Seq,
+		SubmitTime:   wireTime(j.SubmitTime),
+		DueTime:      wireTime(j.DueTime),
+		StartBy:      wireTime(j.StartBy),
+		EndTime:      wireTime(j.EndTime),
+		Epoch:        j.Epoch,
+		Counters:     wireCounters(j.Counters),
+		Interrupt:    wireInterrupt(j.Interrupt),
+		ParkReason:   stintv1.ParkReason(j.ParkReason),
+		RunCount:     j.RunCount,
+		Failure:      wireFailure(j.Failure),
+		Labels:       j.Spec.Labels,
+		Subject:      j.Spec.Subject,
+		Policy:       wirePolicy(job.Effective(j.Spec, policy)),
+		TraceContext: wireTrace(j.Spec),
+		Etag:         jobEtag(j),
+	}
+	if j.State == job.Running {
+		m.Run = wireRun(&j.Run)
+	}
+	if view != stintv1.JobView_JOB_VIEW_FULL {
+		return m, nil
+	}
+	payload, err := r.Payload(j)
+	if err != nil {
+		return nil, err
+	}
+	m.Payload = wirePayload(payload, j.Spec.ContentType)
+	if j.Result != nil {
+		result, err := r.Result(j)
+		if err != nil {
+			return nil, err
+		}
+		m.Result = wirePayload(result, j.Result.ContentType)
+	}
+	m.History = wireHistory(j.History)
+	return m, nil
+}
+
+// wireHistory shows the newest runs in whole and, once their failures fill historyMax, older ones in short.
+func wireHistory(history []job.Run) []*stintv1.Run {
+	runs := make([]*stintv1.Run, len(history))
+	left := historyMax
+	for i := range slices.Backward(history) {
+		run := wireRun(&history[i])
+		if size := proto.Size(run.GetFailure()); size <= left {
+			left -= size
+		} else {
+			shorten(run.Failure)
+		}
+		runs[i] = run
+	}
+	return runs
+}
+
+// shorten leaves of a failure what tells it apart.
+func shorten(f *stintv1.Failure) {
+	f.Type, f.Message = cut(f.GetType(), shortText), cut(f.GetMessage(), shortText)
+	f.Stack, f.Causes = nil, nil
+	if f.GetProcess() != nil {
+		f.Process.StderrTail = ""
+	}
+}
+
+// cut is the start of s, of at most limit bytes, that ends with a whole character.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit]
+}
+
+func wireRun(r *job.Run) *stintv1.Run {
+	return &stintv1.Run{
+		Number:       r.Number,
+		Fence:        r.Fence,
+		State:        stintv1.RunState(r.State),
+		Worker:       r.Worker,
+		InstanceId:   r.Instance.String(),
+		DispatchTime: wireTime(r.DispatchTime),
+		AcceptTime:   wireTime(r.AcceptTime),
+		EndTime:      wireTime(r.EndTime),
+		Failure:      wireFailure(r.Failure),
+		Note:         r.Note,
+	}
+}
+
+func wireFailure(f *job.Failure) *stintv1.Failure {
+	if f == nil {
+		return nil
+	}
+	m := &stintv1.Failure{
+		Class:   stintv1.FailureClass(f.Class),
+		Type:    f.Type,
+		Message: f.Message,
+		Final:   f.Final,
+		Park:    f.Park,
+	}
+	for _, frame := range f.Stack {
+		m.Stack = append(m.Stack, &stintv1.StackFrame{Function: frame.Function, File: frame.File, Line: frame.Line})
+	}
+	for _, cause := range f.Causes {
+		m.Causes = append(m.Causes, &stintv1.FailureCause{Type: cause.Type, Message: cause.Message})
+	}
+	if f.RetryDelay != nil {
+		m.RetryDelay = durationpb.New(*f.RetryDelay)
+	}
+	if p := f.Process; p != nil {
+		m.Process = &stintv1.ProcessExit{ExitCode: p.Code, Signal: p.Signal, StderrTail: p.StderrTail}
+	}
+	return m
+}

@@ -1,0 +1,121 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+	"slices"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
+)
+
+// Digests are stored with their jobs, so that what is hashed never changes: a later field gets the next tag and is left
+// out where it is not set.
+const (
+	tagQueue       = 1
+	tagPayloadText = 3 // the tags of payload and start are those of the alternative that was sent
+	tagPayloadData = 2
+	tagPayloadJSON = 4
+	tagContentType = 5
+	tagPriority    = 6
+	tagRunAt       = 7
+	tagDelay       = 8
+	tagStartBy     = 9
+	tagLease       = 10
+	tagAttempts    = 11
+	tagInitial     = 12
+	tagMax         = 13
+	tagMultiplier  = 14
+	tagLabel       = 15
+	tagSubject     = 16
+)
+
+// digest is what a repeated id is compared by: a hash of the fields as they were sent, without id and trace context.
+// payload is the payload's bytes. scratch is overwritten and grows.
+func digest(m *stintv1.JobSpec, payload []byte, scratch *[]byte) [16]byte {
+	b := (*scratch)[:0]
+	b = appendField(b, tagQueue, m.GetQueue())
+	switch m.GetPayload().GetContent().(type) {
+	case *stintv1.Payload_Data:
+		b = appendPayload(b, tagPayloadData, payload)
+	case *stintv1.Payload_Text:
+		b = appendPayload(b, tagPayloadText, payload)
+	case *stintv1.Payload_Json:
+		b = appendPayload(b, tagPayloadJSON, payload)
+	}
+	if t := m.GetPayload().GetContentType(); t != "" {
+		b = appendField(b, tagContentType, t)
+	}
+	b = appendNumber(b, tagPriority, uint64(m.GetPriority()))
+	if t := m.GetRunAt(); t != nil {
+		b = appendPair(b, tagRunAt, t.GetSeconds(), t.GetNanos())
+	}
+	b = appendDuration(b, tagDelay, m.GetDelay())
+	if t := m.GetStartBy(); t != nil {
+		b = appendPair(b, tagStartBy, t.GetSeconds(), t.GetNanos())
+	}
+	b = appendDuration(b, tagLease, m.GetLease())
+	b = appendNumber(b, tagAttempts, uint64(m.GetRetry().GetMaxAttempts()))
+	e := m.GetRetry().GetExponential()
+	b = appendDuration(b, tagInitial, e.GetInitial())
+	b = appendDuration(b, tagMax, e.GetMax())
+	b = appendNumber(b, tagMultiplier, math.Float64bits(e.GetMultiplier()))
+	b = appendLabels(b, m.GetLabels())
+	if m.GetSubject() != "" {
+		b = appendField(b, tagSubject, m.GetSubject())
+	}
+	*scratch = b
+	sum := sha256.Sum256(b)
+	return [16]byte(sum[:])
+}
+
+func appendField(b []byte, tag byte, s string) []byte {
+	b = binary.AppendUvarint(append(b, tag), uint64(len(s)))
+	return append(b, s...)
+}
+
+// appendPayload appends a payload, or in place of a large one its own hash, to copy less.
+func appendPayload(b []byte, tag byte, payload []byte) []byte {
+	b = binary.AppendUvarint(append(b, tag), uint64(len(payload)))
+	if len(payload) <= 4096 {
+		return append(b, payload...)
+	}
+	sum := sha256.Sum256(payload)
+	return append(b, sum[:]...)
+}
+
+func appendNumber(b []byte, tag byte, n uint64) []byte {
+	if n == 0 {
+		return b
+	}
+	return binary.AppendUvarint(append(b, tag), n)
+}
+
+func appendPair(b []byte, tag byte, seconds int64, nanos int32) []byte {
+	b = binary.AppendVarint(append(b, tag), seconds)
+	return binary.AppendVarint(b, int64(nanos))
+}
+
+func appendDuration(b []byte, tag byte, d *durationpb.Duration) []byte {
+	if d == nil {
+		return b
+	}
+	return appendPair(b, tag, d.GetSeconds(), d.GetNanos())
+}
+
+func appendLabels(b []byte, labels map[string]string) []byte {
+	if len(labels) == 0 {
+		return b
+	}
+	keys := make([]string, 0, len(labels))
+	for key := range labels {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		b = appendField(appendField(b, tagLabel, key), tagLabel, labels[key])
+	}
+	return b
+}

@@ -1,0 +1,308 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
+	"github.com/stintrun/stint/internal/job"
+)
+
+// Limits of what requests hold; lengths are in bytes.
+const (
+	queueNameMax   = 200
+	itemsMax       = 1000 // jobs or ids of one request
+	labelsMax      = 64
+	labelKeyMax    = 63
+	labelValueMax  = 256
+	subjectMax     = 256
+	contentTypeMax = 255
+	tracestateMax  = 512
+	reasonMax      = 1024
+	requesterMax   = 200
+	delayMax       = 10 * 365 * 24 * time.Hour
+	retryFirstMax  = 24 * time.Hour
+	retryDelayMax  = 30 * 24 * time.Hour
+	multiplierMax  = 100
+	pageSizeMax    = 1000
+	pageSize       = 100 // when none is asked for
+)
+
+// timeMax is the latest time a request may name. It leaves room for every delay that is added to one.
+var timeMax = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// reservedQueues is the first segment of queue names that belong to Stint itself.
+const reservedQueues = "_stint"
+
+// checkQueueName says what is wrong with the name of a queue.
+func checkQueueName(field, name string) error {
+	if name == "" {
+		return invalid(field, "a queue's name is needed")
+	}
+	if len(name) > queueNameMax {
+		return invalid(field, "a queue's name has at most %d bytes; this has %d", queueNameMax, len(name))
+	}
+	segment := 0
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '/':
+			if segment == 0 {
+				return invalid(field, "a queue's name has no empty segments")
+			}
+			segment = 0
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+			segment++
+		default:
+			return invalid(field, "a queue's name is made of a-z, 0-9, '.', '_', '-' and '/'; byte %d is none of them", i)
+		}
+	}
+	if segment == 0 {
+		return invalid(field, "a queue's name has no empty segments")
+	}
+	if first, _, _ := strings.Cut(name, "/"); first == reservedQueues {
+		return invalid(field, "names under %s/ are reserved", reservedQueues)
+	}
+	return nil
+}
+
+// checkQueuePattern says what is wrong with a queue's name or pattern; empty is any queue.
+func checkQueuePattern(field, pattern string) error {
+	if pattern == "" || pattern == "*" {
+		return nil
+	}
+	if name, ok := strings.CutSuffix(pattern, "/*"); ok {
+		return checkQueueName(field, name)
+	}
+	return checkQueueName(field, pattern)
+}
+
+// parseID reads an id, in canonical form only.
+func parseID(field, s string) (job.ID, error) {
+	id, err := job.ParseID(s)
+	if err != nil {
+		return job.ID{}, invalid(field, "an id is a UUID in canonical form: 36 characters, lower case")
+	}
+	return id, nil
+}
+
+// checkText says what is wrong with a free text of at most limit bytes.
+func checkText(field, s string, limit int) error {
+	if len(s) > limit {
+		return invalid(field, "at most %d bytes; this has %d", limit, len(s))
+	}
+	if !utf8.ValidString(s) {
+		return invalid(field, "not valid UTF-8")
+	}
+	return nil
+}
+
+func checkLabels(field string, labels map[string]string) error {
+	if len(labels) > labelsMax {
+		return tooLarge(field, "at most %d labels; these are %d", labelsMax, len(labels))
+	}
+	for key, value := range labels {
+		if key == "" || len(key) > labelKeyMax || !utf8.ValidString(key) {
+			return invalid(field, "a label's key is UTF-8 of 1 to %d bytes; %q is not", labelKeyMax, clip(key))
+		}
+		if len(value) > labelValueMax || !utf8.ValidString(value) {
+			return invalid(field, "a label's value is UTF-8 of at most %d bytes; that of %q is not", labelValueMax, key)
+		}
+	}
+	return nil
+}
+
+// clip shortens what a message quotes.
+func clip(s string) string {
+	const enough = 80
+	if len(s) <= enough {
+		return s
+	}
+	return s[:enough] + "…"
+}
+
+// checkDuration says what is wrong with a duration that may be absent.
+func checkDuration(field string, d *durationpb.Duration, shortest, longest time.Duration) error {
+	if d == nil {
+		return nil
+	}
+	if !d.IsValid() {
+		return invalid(field, "not a valid duration")
+	}
+	if got := d.AsDuration(); got < shortest || got > longest {
+		return invalid(field, "must be %s to %s", shortest, longest)
+	}
+	return nil
+}
+
+// checkTime says what is wrong with a time that may be absent.
+func checkTime(field string, t *timestamppb.Timestamp) error {
+	if t == nil {
+		return nil
+	}
+	if !t.IsValid() {
+		return invalid(field, "not a valid time")
+	}
+	if at := t.AsTime(); at.Before(time.Unix(0, 0)) || at.After(timeMax) {
+		return invalid(field, "must be from 1970 to %s", timeMax.Format(time.DateOnly))
+	}
+	return nil
+}
+
+func checkRetryPolicy(field string, p *stintv1.RetryPolicy) error {
+	if n := p.GetMaxAttempts(); n > job.MaxAttempts {
+		return invalid(field+".max_attempts", "must be 1 to %d, or 0 for the policy's", job.MaxAttempts)
+	}
+	e := p.GetExponential()
+	if err := checkDuration(field+".exponential.initial", e.GetInitial(), 0, retryFirstMax); err != nil {
+		return err
+	}
+	if err := checkDuration(field+".exponential.max", e.GetMax(), 0, retryDelayMax); err != nil {
+		return err
+	}
+	if m := e.GetMultiplier(); m != 0 && !(m >= 1 && m <= multiplierMax) {
+		return invalid(field+".exponential.multiplier", "must be 1 to %d, or 0 for the policy's", multiplierMax)
+	}
+	return nil
+}
+
+func checkPriority(field string, p stintv1.Priority) error {
+	if _, known := stintv1.Priority_name[int32(p)]; !known {
+		return invalid(field, "%d is no priority", p)
+	}
+	return nil
+}
+
+func checkView(v stintv1.JobView) error {
+	if _, known := stintv1.JobView_name[int32(v)]; !known {
+		return invalid("view", "%d is no view", v)
+	}
+	return nil
+}
+
+// checkJobSpec says what is wrong with a job but for its id and its payload, which are checked where they are read.
+func checkJobSpec(m *stintv1.JobSpec) error {
+	if err := checkQueueName("queue", m.GetQueue()); err != nil {
+		return err
+	}
+	if err := checkText("payload.content_type", m.GetPayload().GetContentType(), contentTypeMax); err != nil {
+		return err
+	}
+	if err := checkPriority("priority", m.GetPriority()); err != nil {
+		return err
+	}
+	if err := checkTime("run_at", m.GetRunAt()); err != nil {
+		return err
+	}
+	if err := checkDuration("delay", m.GetDelay(), 0, delayMax); err != nil {
+		return err
+	}
+	if err := checkTime("start_by", m.GetStartBy()); err != nil {
+		return err
+	}
+	if err := checkDuration("lease", m.GetLease(), job.LeaseMin, job.LeaseMax); err != nil {
+		return err
+	}
+	if err := checkRetryPolicy("retry", m.GetRetry()); err != nil {
+		return err
+	}
+	if err := checkLabels("labels", m.GetLabels()); err != nil {
+		return err
+	}
+	if err := checkText("subject", m.GetSubject(), subjectMax); err != nil {
+		return err
+	}
+	return checkText("trace_context.tracestate", m.GetTraceContext().GetTracestate(), tracestateMax)
+}
+
+// checkCount says what is wrong with the number of items of a request.
+func checkCount(field string, n int) error {
+	if n < 1 || n > itemsMax {
+		return invalid(field, "must be 1 to %d; these are %d", itemsMax, n)
+	}
+	return nil
+}
+
+func checkJobFilter(f *stintv1.JobFilter) error {
+	if err := checkQueuePattern("filter.queue", f.GetQueue()); err != nil {
+		return err
+	}
+	for i, state := range f.GetStates() {
+		if _, known := stintv1.JobState_name[int32(state)]; !known || state == stintv1.JobState_JOB_STATE_UNSPECIFIED {
+			return invalid(fmt.Sprintf("filter.states[%d]", i), "%d is no state", state)
+		}
+	}
+	if err := checkLabels("filter.labels", f.GetLabels()); err != nil {
+		return err
+	}
+	if err := checkText("filter.subject", f.GetSubject(), subjectMax); err != nil {
+		return err
+	}
+	if err := checkTime("filter.submitted_from", f.GetSubmittedFrom()); err != nil {
+		return err
+	}
+	return checkTime("filter.submitted_before", f.GetSubmittedBefore())
+}
+
+func checkListJobs(m *stintv1.ListJobsRequest) error {
+	if err := checkView(m.GetView()); err != nil {
+		return err
+	}
+	return checkJobFilter(m.GetFilter())
+}
+
+func checkWaitJob(m *stintv1.WaitJobRequest) error {
+	if _, known := stintv1.WaitUntil_name[int32(m.GetUntil())]; !known {
+		return invalid("until", "%d is nothing to wait for", m.GetUntil())
+	}
+	return checkView(m.GetView())
+}
+
+func checkInterruptJobs(m *stintv1.InterruptJobsRequest) error {
+	if err := checkCount("ids", len(m.GetIds())); err != nil {
+		return err
+	}
+	switch m.GetLevel() {
+	case stintv1.InterruptLevel_INTERRUPT_LEVEL_RETRY, stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL:
+	default:
+		return invalid("level", "must be RETRY or CANCEL")
+	}
+	return checkWho(m.GetReason(), m.GetRequester())
+}
+
+// checkWho says what is wrong with a reason and a requester.
+func checkWho(reason, requester string) error {
+	if err := checkText("reason", reason, reasonMax); err != nil {
+		return err
+	}
+	return checkText("requester", requester, requesterMax)
+}
+
+func checkUpdateQueue(m *stintv1.UpdateQueueRequest) error {
+	if err := checkQueueName("name", m.GetName()); err != nil {
+		return err
+	}
+	if err := checkDuration("policy.lease", m.GetPolicy().GetLease(), job.LeaseMin, job.LeaseMax); err != nil {
+		return err
+	}
+	return checkRetryPolicy("policy.retry", m.GetPolicy().GetRetry())
+}
+
+func checkPauseQueue(m *stintv1.PauseQueueRequest) error {
+	if err := checkQueueName("name", m.GetName()); err != nil {
+		return err
+	}
+	return checkWho(m.GetReason(), m.GetRequester())
+}
+
+// clampPageSize is the size of a page for what was asked: too much is taken as the most.
+func clampPageSize(asked uint32) int {
+	if asked == 0 {
+		return pageSize
+	}
+	return int(min(asked, pageSizeMax))
+}
