@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/stintrun/stint/client"
+	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
+)
+
+// policyFlags are the parts of a queue's policy that flags set.
+type policyFlags struct {
+	lease, retryInitial, retryMax time.Duration
+	maxAttempts                   uint32
+	retryMultiplier               float64
+}
+
+func newQueueSetCommand(g *globals) *cobra.Command {
+	p := &policyFlags{}
+	c := &cobra.Command{
+		Use:   "set NAME",
+		Short: "Set a queue's policy, making the queue if there is none",
+		Long: `Set parts of a queue's policy; what no flag names stays as it is, and 0 goes back to the default. The policy holds for
+jobs that wait already, too, unless they say otherwise themselves.`,
+		Example:           "  stint queue set thumbnails --lease 2m --max-attempts 3 --retry-initial 5s",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeQueues(g, 1),
+	}
+	f := c.Flags()
+	f.DurationVar(&p.lease, "lease", 0, "how long a run may be silent before it is taken for lost (default 30s)")
+	f.Uint32Var(&p.maxAttempts, "max-attempts", 0, "how many failed attempts a job may have (default 10)")
+	f.DurationVar(&p.retryInitial, "retry-initial", 0, "the delay before the first retry (default 1s)")
+	f.DurationVar(&p.retryMax, "retry-max", 0, "the longest delay before a retry (default 10m)")
+	f.Float64Var(&p.retryMultiplier, "retry-multiplier", 0, "by how much each delay is longer than the one before (default 2)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		changed := f.Changed
+		return g.call(c.Context(), func(ctx context.Context, c *client.Client) error { return g.setQueue(ctx, c, args[0], p, changed) })
+	}
+	return c
+}
+
+// setQueue reads the policy, changes what was asked for and writes it back; somebody else's change in between is a
+// conflict.
+func (g *globals) setQueue(ctx context.Context, c *client.Client, queue string, p *policyFlags, changed func(flag string) bool) error {
+	req := &stintv1.UpdateQueueRequest{Name: queue, Policy: &stintv1.QueuePolicy{}}
+	got, err := c.Queues().GetQueue(ctx, &stintv1.GetQueueRequest{Name: queue})
+	switch {
+	case client.ReasonOf(err) == stintv1.Reason_REASON_QUEUE_NOT_FOUND:
+	case err != nil:
+		return err
+	default:
+		req.Etag = got.GetQueue().GetEtag()
+		if policy := got.GetQueue().GetPolicy(); policy != nil {
+			req.Policy = policy
+		}
+	}
+	p.apply(req.Policy, changed)
+	answer, err := c.Queues().UpdateQueue(ctx, req)
+	if err != nil {
+		return err
+	}
+	return g.printQueue(answer, answer.GetQueue())
+}
+
+// apply changes the parts of a policy whose flags were given.
+func (p *policyFlags) apply(policy *stintv1.QueuePolicy, changed func(flag string) bool) {
+	retry := policy.GetRetry()
+	if retry == nil {
+		retry = &stintv1.RetryPolicy{}
+	}
+	curve := retry.GetExponential()
+	if curve == nil {
+		curve = &stintv1.ExponentialBackoff{}
+	}
+	if changed("lease") {
+		policy.Lease = orDefault(p.lease)
+	}
+	if changed("max-attempts") {
+		retry.MaxAttempts = p.maxAttempts
+	}
+	if changed("retry-initial") {
+		curve.Initial = orDefault(p.retryInitial)
+	}
+	if changed("retry-max") {
+		curve.Max = orDefault(p.retryMax)
+	}
+	if changed("retry-multiplier") {
+		curve.Multiplier = p.retryMultiplier
+	}
+	retry.Backoff = nil
+	if curve.Initial != nil || curve.Max != nil || curve.Multiplier != 0 {
+		retry.Backoff = &stintv1.RetryPolicy_Exponential{Exponential: curve}
+	}
+	policy.Retry = nil
+	if retry.MaxAttempts != 0 || retry.Backoff != nil {
+		policy.Retry = retry
+	}
+}
+
+// orDefault is a duration on the wire; none for 0.
+func orDefault(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
+}

@@ -1,0 +1,106 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Names of scenarios.
+const (
+	Submit  = "submit"
+	Life    = "life"
+	Latency = "latency"
+	Single  = "single"
+	Unary   = "unary"
+)
+
+// Scenarios lists the scenarios that run by name, in the order in which they run.
+func Scenarios() []string { return []string{Submit, Life, Latency, Single, Unary} }
+
+// Config says what to measure and how.
+type Config struct {
+	// Scenarios to run; none means all.
+	Scenarios []string
+	// Data is the directory to keep the servers' stores in, each in a fresh subdirectory that is removed afterwards;
+	// empty means the working directory.
+	Data string
+	// Server is the address of a running server to use; empty means to start one for each scenario.
+	Server string
+	// Binary is the stint executable to start; empty means the one that is running.
+	Binary string
+	// Jobs is the number of jobs a run; zero means a number that suits the scenario.
+	Jobs int
+	// Payload is the size of a job's payload in bytes; zero means 100.
+	Payload int
+	// Batch is the number of jobs a message; zero means 50.
+	Batch int
+	// Streams is the number of Submit streams; zero means 4.
+	Streams int
+	// Workers is the number of Work streams; zero means 8.
+	Workers int
+	// Runs is how often each scenario runs; results are medians. Zero means 5.
+	Runs int
+	// Backlog is the number of waiting jobs to measure with, at least 10,000; zero leaves that scenario out.
+	Backlog int
+	// Version is the version of stint to report.
+	Version string
+	// Note is told what is being done, for people; nil means nobody.
+	Note func(text string)
+}
+
+func (c Config) withDefaults() Config {
+	if len(c.Scenarios) == 0 {
+		c.Scenarios = Scenarios()
+	}
+	if c.Data == "" {
+		c.Data = "."
+	}
+	for value, preset := range map[*int]int{&c.Payload: 100, &c.Batch: 50, &c.Streams: 4, &c.Workers: 8, &c.Runs: 5} {
+		if *value == 0 {
+			*value = preset
+		}
+	}
+	if c.Note == nil {
+		c.Note = func(string) {}
+	}
+	return c
+}
+
+// Validate says everything that is wrong with the configuration.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var faults []error
+	for _, name := range c.Scenarios {
+		if !slices.Contains(Scenarios(), name) {
+			faults = append(faults, fmt.Errorf("no scenario %q; there are: %s", name, strings.Join(Scenarios(), ", ")))
+		}
+	}
+	for _, bound := range []struct {
+		name        string
+		value       int
+		least, most int
+	}{
+		{"jobs", c.Jobs, 0, 1 << 30},
+		{"payload", c.Payload, 1, 1 << 20},
+		{"batch", c.Batch, 1, 1000},
+		{"streams", c.Streams, 1, 64},
+		{"workers", c.Workers, 1, 64},
+		{"runs", c.Runs, 1, 1000},
+	} {
+		if bound.value < bound.least || bound.value > bound.most {
+			faults = append(faults, fmt.Errorf("%s is %d, not in %d to %d", bound.name, bound.value, bound.least, bound.most))
+		}
+	}
+	if c.Payload*c.Batch > 3<<20 {
+		faults = append(faults, errors.New("payload × batch is over 3 MiB, more than a message may hold"))
+	}
+	if c.Backlog != 0 && c.Backlog < backlogLeast {
+		faults = append(faults, fmt.Errorf("backlog is %d, not at least %d", c.Backlog, backlogLeast))
+	}
+	if c.Backlog != 0 && c.Server != "" {
+		faults = append(faults, errors.New("backlog restarts the server, so it cannot use a running one"))
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,9 @@
+package sidecar
+
+// Interrupt asks a run to stop.
+type Interrupt struct {
+	// Level is what the program reads in the first line of its interrupt file: "RETRY" or "CANCEL".
+	Level string
+	// Reason is why, for people; the rest of the file.
+	Reason string
+}
