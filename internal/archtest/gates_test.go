@@ -79,9 +79,10 @@ func clockReads(s *source) []token.Pos {
 	return uses(s, "time", "Now", "Since", "Until")
 }
 
-// testSleeps finds sleeps in tests that do not know the bubble. Sleeping there is how virtual time is made to pass.
+// testSleeps finds sleeps in tests that do not know the bubble. Sleeping there is how virtual time is made to pass;
+// simtest does nothing outside of one.
 func testSleeps(s *source) []token.Pos {
-	if !s.test() || slices.ContainsFunc(s.ast.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"testing/synctest"` }) {
+	if !s.test() || within(s.path, "internal/simtest") || slices.ContainsFunc(s.ast.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"testing/synctest"` }) {
 		return nil
 	}
 	return uses(s, "time", "Sleep")

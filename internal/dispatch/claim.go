@@ -94,11 +94,13 @@ func (d *Dispatcher) join(r ClaimRequest) (*claim, error) {
 	key := claimKey{r.Instance, r.Request}
 	if c := d.claims[key]; c != nil && r.Request != "" {
 		c.callers++
+		c.pool.worker.calls++
 		return c, nil
 	}
 	if w.draining {
 		return nil, ErrDraining
 	}
+	w.calls++
 	c := &claim{key: key, callers: 1, ready: make(chan struct{})}
 	c.expiry.of = c
 	c.pool = d.newPool(pool{
@@ -158,17 +160,15 @@ func (d *Dispatcher) leave(c *claim, err error) ([]Assignment, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c.callers--
-	now := d.now()
-	if err != nil && c.callers == 0 {
+	c.pool.worker.calls--
+	told := slices.ContainsFunc(c.runs, func(r *run) bool { return r.sent })
+	if err != nil && c.callers == 0 && !told {
 		c.over = true
 		d.close(c.pool)
 		delete(d.polls, c)
 		d.unremember(c)
 		for _, r := range c.runs {
-			if r.live() && !r.accepted {
-				d.deadlines.set(&r.deadline, now)
-				d.hurry()
-			}
+			d.withdraw(r, d.now())
 		}
 	}
 	if err == nil {
@@ -207,12 +207,13 @@ func (d *Dispatcher) claimed(r *run, now int64) {
 
 // answer lets a claim's callers have its runs, whose leases begin now.
 func (d *Dispatcher) answer(r *run) {
-	c := r.claim
+	c, at := r.claim, d.now() // a run that was taken back on its way is not remembered
 	if r.live() && !c.over {
-		d.deadlines.set(&r.deadline, d.now()+r.lease())
-		if at := r.deadline.at; d.claims[c.key] == c && at > c.expiry.at {
-			d.deadlines.set(&c.expiry, at)
-		}
+		at += r.lease()
+		d.deadlines.set(&r.deadline, at)
+	}
+	if d.claims[c.key] == c && at > c.expiry.at {
+		d.deadlines.set(&c.expiry, at)
 	}
 	if !c.settled {
 		c.settled = true

@@ -29,6 +29,9 @@ func (d *Dispatcher) keepTime() {
 		case <-d.look:
 		case <-timer.C:
 		}
+		if d.now() >= sweep {
+			d.awaitStore()
+		}
 		now := d.now()
 		if now-planned > int64(stallAfter) {
 			d.grant(now)
@@ -39,6 +42,20 @@ func (d *Dispatcher) keepTime() {
 		}
 		d.reap(now)
 		d.wakeDue()
+	}
+}
+
+// awaitStore makes the clock goroutine as late as the answers of a store that hangs: who waits for one must not pay for
+// it with a lease.
+func (d *Dispatcher) awaitStore() {
+	d.mu.Lock()
+	idle := len(d.runs) == 0
+	d.mu.Unlock()
+	if idle {
+		return
+	}
+	if err := d.store.Update(d.ctx, nothing); err != nil {
+		d.logFailure("reach the store", err)
 	}
 }
 

@@ -68,7 +68,7 @@ type Session struct {
 func (d *Dispatcher) Open(ctx context.Context, h Hello, wake func()) (*Session, Welcome, error) {
 	t := d.newTurn(h.Held)
 	h.Held = nil
-	s, err := d.register(h, wake, t)
+	s, err := d.register(ctx, h, wake, t)
 	if err != nil {
 		return nil, Welcome{}, err
 	}
@@ -86,13 +86,17 @@ func (d *Dispatcher) Open(ctx context.Context, h Hello, wake func()) (*Session, 
 	return s, Welcome{ResumeToken: s.token, Verdicts: t.answer.Verdicts, NextReport: s.nextReport()}, nil
 }
 
-// register makes the session the instance's one.
-func (d *Dispatcher) register(h Hello, wake func(), t *turn) (*Session, error) {
+// register makes the session the instance's one. A hello that its worker has given up may be read late, after a stall:
+// it must not take over from the session that the worker has opened since.
+func (d *Dispatcher) register(ctx context.Context, h Hello, wake func(), t *turn) (*Session, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.now()
 	if d.closed {
 		return nil, ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	w := d.worker(h.Instance, now)
 	if old := w.session; old != nil {

@@ -14,6 +14,7 @@ import (
 // Message is what a worker says at once on its stream. Its parts are applied in the order of the fields.
 type Message struct {
 	Seq      uint64
+	First    bool    // it came with hello, and so does not show that the welcome arrived
 	Demand   *Demand // nil: as before
 	Seen     uint64  // the number of the last assignment received; 0: none
 	Finishes []Finish
@@ -196,7 +197,7 @@ func (s *Session) receive(m Message, t *turn) {
 	if s.err != nil {
 		return
 	}
-	s.heard, s.worker.heard, s.spoke = now, now, true
+	s.heard, s.worker.heard, s.spoke = now, now, s.spoke || !m.First
 	if m.Demand != nil {
 		if err := s.setDemand(*m.Demand); err != nil {
 			t.errors = append(t.errors, PartError{"demand", err})

@@ -19,6 +19,7 @@ type worker struct {
 	heard    int64
 	first    *run // its runs
 	runs     int
+	calls    int // claims of its that wait
 
 	draining bool
 	drain    DrainNotice
@@ -81,7 +82,7 @@ func (w *worker) forgettable(now int64) bool {
 	if w.draining {
 		kept = drainingKept
 	}
-	return w.session == nil && w.first == nil && now-w.heard > int64(kept)
+	return w.session == nil && w.first == nil && w.calls == 0 && now-w.heard > int64(kept)
 }
 
 // Worker is a worker process as reads show it.

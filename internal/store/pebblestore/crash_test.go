@@ -257,6 +257,8 @@ func (c *crasher) retain(ctx context.Context) {
 	}
 }
 
+func freshID() job.ID { return randomID(rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))) }
+
 func randomID(random *rand.Rand) (id job.ID) {
 	binary.BigEndian.PutUint64(id[:8], uint64(time.Now().UnixMilli())<<16|random.Uint64N(1<<16))
 	binary.BigEndian.PutUint64(id[8:], random.Uint64())

@@ -150,6 +150,9 @@ func (l *lane) heads(to []*job.Job, n int, skip func(*job.Job) bool) []*job.Job 
 	return to
 }
 
+// segmentMax is above the number of entries that one batch can add to a lane.
+const segmentMax = 1 << 24
+
 // appendSegment writes the entries as runs of consecutive places and jobs: most batches take a few bytes.
 func appendSegment(b []byte, entries []entry) []byte {
 	w := writer{b}
@@ -185,8 +188,8 @@ func readSegment(b []byte, fn func(entry) bool) error {
 				n = run.v
 			}
 		}
-		if run.err != nil {
-			return run.err
+		if run.err != nil || n > segmentMax {
+			return errRecord
 		}
 		for i := range n {
 			if !fn(entry{ready: start.ready + i, seq: start.seq + i}) {

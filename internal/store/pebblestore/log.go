@@ -106,6 +106,9 @@ func readFront(raw []byte) (front, error) {
 			f.pos = r.v
 		}
 	}
+	if r.err == nil && !knownBand(f.lane.priority) {
+		r.err = errRecord
+	}
 	return f, r.err
 }
 
@@ -156,7 +159,7 @@ func readSteps(b []byte) ([]step, error) {
 		b = b[1:]
 		seq = delta(seq)
 		lane, n := binary.Uvarint(b)
-		if n <= 0 || lane%8 >= uint64(len(bands)) {
+		if n <= 0 || lane%8 >= uint64(len(bands)) || max(int(st.old), int(st.new)) >= job.NumberOfStates {
 			return nil, errRecord
 		}
 		b = b[n:]

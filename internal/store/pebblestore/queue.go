@@ -1,6 +1,8 @@
 package pebblestore
 
 import (
+	"slices"
+
 	"github.com/stintrun/stint/internal/job"
 	"github.com/stintrun/stint/internal/store"
 )
@@ -9,6 +11,9 @@ import (
 var bands = [...]job.Priority{job.VeryHigh, job.High, job.Normal, job.Low, job.VeryLow}
 
 func bandIndex(p job.Priority) int { return len(bands) - int(p)/10 }
+
+// knownBand reports whether a record's priority is a band.
+func knownBand(p job.Priority) bool { return slices.Contains(bands[:], p) }
 
 // queue is a queue in memory. Its number stands for its name in every record and is never given to another name.
 type queue struct {

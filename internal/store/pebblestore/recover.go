@@ -96,7 +96,11 @@ func (s *state) replay(c *commit) error {
 		}
 	}
 	for _, f := range c.fronts {
-		s.byNum[f.lane.queue].lane(f.lane.priority).pos = f.pos
+		q := s.byNum[f.lane.queue]
+		if q == nil {
+			return fmt.Errorf("commit %d names queue %d, which does not exist", c.batch, f.lane.queue)
+		}
+		q.lane(f.lane.priority).pos = f.pos
 	}
 	for i := range c.drops {
 		s.applyDrop(&c.drops[i])

@@ -164,7 +164,7 @@ func (s *state) readLane(raw []byte) error {
 		}
 	}
 	q := s.byNum[l.id.queue]
-	if r.err != nil || q == nil {
+	if r.err != nil || q == nil || !knownBand(l.id.priority) {
 		return errRecord
 	}
 	*q.lane(l.id.priority) = l

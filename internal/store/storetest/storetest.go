@@ -44,6 +44,7 @@ func Run(t *testing.T, open Open) {
 		"closed":                     testClosed,
 		"state survives a restart":   testRestart,
 		"post answers in call order": testPostOrder,
+		"calls are linearizable":     testLinearizable,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newBench(t, open)) })
 	}

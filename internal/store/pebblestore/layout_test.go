@@ -1,0 +1,166 @@
+package pebblestore
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
+)
+
+// TestFilter: an id that was added is always found; of others about one in a hundred is.
+func TestFilter(t *testing.T) {
+	const n = 20_000
+	random := rand.New(rand.NewPCG(1, 2))
+	f := newFilter(n)
+	ids := make([]job.ID, n)
+	for i := range ids {
+		ids[i] = randomID(random)
+		f.add(ids[i])
+	}
+	back, err := readFilter(f.append(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		if !back.has(id) {
+			t.Fatalf("%s was added and is not found", id)
+		}
+	}
+	wrong := 0
+	for range n {
+		if f.has(randomID(random)) {
+			wrong++
+		}
+	}
+	if wrong > n*3/100 {
+		t.Errorf("%d of %d other ids are let through", wrong, n)
+	}
+}
+
+// TestLogPerLife holds the budget of the contract: at most 600 bytes of log for each life of a default job of 100 bytes,
+// in batches as a busy server has them.
+func TestLogPerLife(t *testing.T) {
+	s, err := Open(Config{Dir: "data", FS: vfs.NewMem(), Reserve: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const lives, batch = 20_000, 500
+	worker := job.Dispatch{Worker: "thumbnailer", Instance: freshID(), Build: "build-1", Lease: 30 * time.Second}
+	before := s.db.Metrics().WAL.BytesWritten
+	for range lives / batch {
+		jobs := submitJobs(t, s, "thumbnails", batch)
+		for i, step := range []func(store.Tx, *job.Job) (*job.Job, error){
+			func(tx store.Tx, j *job.Job) (*job.Job, error) {
+				to := worker
+				to.Fence = tx.NextFence()
+				return j.Dispatch(tx.Now(), to)
+			},
+			func(tx store.Tx, j *job.Job) (*job.Job, error) {
+				done, _, err := j.Finish(tx.Now(), j.Run.Fence, job.Outcome{Success: &job.Success{}}, job.Policy{}, 0)
+				return done, err
+			},
+		} {
+			err := s.Update(t.Context(), func(tx store.Tx) error {
+				for k, j := range jobs {
+					next, err := step(tx, j)
+					if err != nil {
+						return err
+					}
+					if err := tx.Put(store.Change{Old: j, New: next}); err != nil {
+						return err
+					}
+					jobs[k] = next
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatalf("step %d: %v", i, err)
+			}
+		}
+	}
+	if got := (s.db.Metrics().WAL.BytesWritten - before) / lives; got > 600 {
+		t.Errorf("a life takes %d bytes of log", got)
+	}
+}
+
+// someJob is a job with every part that a record can have.
+func someJob() *job.Job {
+	now := time.Unix(1_700_000_000, 5).UTC()
+	delay := time.Minute
+	failure := &job.Failure{
+		Class: job.Malformed, Type: "t", Message: "m", Final: true, Park: true, RetryDelay: &delay,
+		Stack: []job.Frame{{Function: "f", File: "g", Line: 7}}, Causes: []job.Cause{{Type: "c", Message: "d"}},
+		Process: &job.ProcessExit{Code: -3, Signal: "KILL", StderrTail: "tail"},
+	}
+	run := job.Run{
+		Number: 2, Fence: 99, State: job.RunFailed, Worker: "w", Instance: job.ID{1, 2}, Build: "b", Unary: true,
+		Lease: time.Hour, DispatchTime: now, AcceptTime: now.Add(-time.Second), EndTime: now.Add(time.Second),
+		Failure: failure, Note: "n", Epoch: 3, Charged: job.CountAttempts,
+	}
+	return &job.Job{
+		Seq: 17, Spec: &job.Spec{
+			ID: job.ID{9}, Queue: "q", Priority: job.Low, Payload: []byte("p"), PayloadSize: 1, ContentType: "c",
+			RunAt: now, StartBy: now.Add(time.Hour), Timeout: time.Second, Lease: time.Minute,
+			Retry:  job.RetryPolicy{MaxAttempts: 3, Initial: -1, Max: time.Hour, Multiplier: 1.5},
+			Labels: map[string]string{"k": "v"}, Subject: "s", Traceparent: "tp", Tracestate: "ts", Digest: [16]byte{8},
+		},
+		State: job.Parked, Version: 12, Epoch: 3,
+		Counters:   job.Counters{Attempts: 1, Crashes: 2, Interrupts: 3, Snoozes: 4, Deliveries: 5},
+		SubmitTime: now, ReadyTime: now, DueTime: now.Add(time.Hour), StartBy: now, EndTime: now, ReadySeq: 6,
+		Run: run, RunCount: 2, History: []job.Run{run},
+		Interrupt: job.Interrupt{
+			Level: job.LevelCancel, Generation: 2, Source: job.SourceDrain, Reason: "r", Requester: "q", RequestTime: now, Park: true,
+		},
+		ParkReason: job.ParkWorker, ParkBuild: "b", Avoid: job.ID{7}, AvoidUntil: now,
+		Failure: failure, Result: &job.Result{Data: []byte("r"), Size: 1, ContentType: "x"},
+	}
+}
+
+// TestRecordKeepsEveryField fails when a field of a job is not in its record.
+func TestRecordKeepsEveryField(t *testing.T) {
+	want := someJob()
+	got, err := decodeJob(want.Seq, appendJob(nil, want, 4), func(n uint32) string { return map[uint32]string{4: "q"}[n] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// FuzzRecords: no bytes make a reader panic, and what is read can be written and read again.
+func FuzzRecords(f *testing.F) {
+	j := someJob()
+	f.Add(appendJob(nil, j, 4))
+	f.Add((&commit{
+		batch: 3, time: j.SubmitTime, nextSeq: 4, nextReady: 5, nextFence: 6,
+		steps:  []step{{seq: 1, queue: 2, priority: job.High, new: job.Ready, job: j}, {seq: 2, queue: 2, priority: job.Low, old: job.Ready, new: job.Running, job: j}},
+		fronts: []front{{laneID{1, job.Normal}, 9}}, drops: []drop{{bucket: 1, trim: 2, forgot: true, left: 3, horizon: j.SubmitTime}},
+	}).append(nil))
+	f.Add(appendSegment(nil, []entry{{ready: 1, seq: 1}, {ready: 2, seq: 2}, {ready: 9, seq: 4}}))
+	f.Add((&queue{set: store.Queue{Name: "q", Version: 3, Pause: &store.Pause{Reason: "r"}}, deleted: true}).record())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		name := func(uint32) string { return "q" }
+		if j, err := decodeJob(1, b, name); err == nil {
+			if _, err := decodeJob(1, appendJob(nil, j, 1), name); err != nil {
+				t.Fatalf("its own record is refused: %v", err)
+			}
+		}
+		if c, err := readCommit(b); err == nil {
+			c.append(nil)
+		}
+		_ = readSegment(b, func(e entry) bool { return e.ready%5 != 0 })
+		_, _ = readQueue(1, b)
+		_, _ = readBucket(b)
+		_ = (&bucket{}).readFilter(b)
+		st := newState()
+		st.putQueue(&queue{number: 1, set: store.Queue{Name: "q"}})
+		_, _ = st.readSnapshot(b)
+	})
+}

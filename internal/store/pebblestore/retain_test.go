@@ -1,0 +1,187 @@
+package pebblestore
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
+)
+
+// aged is a store whose clock the test moves.
+type aged struct {
+	*harness
+	now time.Time
+}
+
+func openAged(t *testing.T, cfg Config) *aged {
+	a := &aged{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	cfg.Now, cfg.Reserve = func() time.Time { return a.now }, -1
+	a.harness = openHarness(t, cfg)
+	return a
+}
+
+// finish makes jobs succeed, with a result that is kept apart.
+func (a *aged) finish(jobs ...*job.Job) {
+	a.tb.Helper()
+	for _, j := range jobs {
+		err := a.store.Update(context.Background(), func(tx store.Tx) error {
+			run, err := j.Dispatch(tx.Now(), job.Dispatch{Fence: tx.NextFence(), Lease: time.Minute})
+			if err != nil {
+				return err
+			}
+			result := &job.Result{Data: make([]byte, 2*inlineMax), Size: 2 * inlineMax}
+			done, _, err := run.Finish(tx.Now(), run.Run.Fence, job.Outcome{Success: &job.Success{Result: result}}, job.Policy{}, 0)
+			if err != nil {
+				return err
+			}
+			return tx.Put(store.Change{Old: j, New: run}, store.Change{Old: run, New: done})
+		})
+		if err != nil {
+			a.tb.Fatal(err)
+		}
+	}
+}
+
+// retainAll does retention until there is nothing more to do.
+func (a *aged) retainAll() {
+	a.tb.Helper()
+	for more := true; more; {
+		var err error
+		if more, err = a.store.retain(); err != nil {
+			a.tb.Fatal(err)
+		}
+	}
+}
+
+func (a *aged) find(j *job.Job) (f store.Found) {
+	a.tb.Helper()
+	err := a.store.View(context.Background(), func(r store.Reader) error {
+		found, err := r.Find([]job.ID{j.Spec.ID})
+		f = found[0]
+		return err
+	})
+	if err != nil {
+		a.tb.Fatal(err)
+	}
+	return f
+}
+
+func (a *aged) horizon() (h time.Time) {
+	a.tb.Helper()
+	if err := a.store.View(context.Background(), func(r store.Reader) error { h = r.Horizon(); return nil }); err != nil {
+		a.tb.Fatal(err)
+	}
+	return h
+}
+
+// keys is how many keys of a kind the engine has.
+func (a *aged) keys(kind byte) (n int) {
+	a.tb.Helper()
+	if err := a.store.scan(kind, func([]byte, []byte) error { n++; return nil }); err != nil {
+		a.tb.Fatal(err)
+	}
+	return n
+}
+
+// TestRetention follows a bucket of finished jobs: whole while it is young, then its ids go and the horizon tells up to
+// when ids may be forgotten. A job that is not finished survives with its id, and a restart changes nothing.
+func TestRetention(t *testing.T) {
+	a := openAged(t, Config{Retain: time.Hour})
+	jobs := submitJobs(t, a.store, "q", int(bucketSize)+5)
+	waiting := jobs[7]
+	a.finish(jobs[:7]...)
+	a.finish(jobs[8:]...)
+	submitted := a.now
+	a.now = a.now.Add(59 * time.Minute)
+	a.retainAll()
+	if f := a.find(jobs[0]); f.Job == nil || !a.horizon().IsZero() {
+		t.Fatalf("before its time: %+v, horizon %v", f, a.horizon())
+	}
+	a.now = a.now.Add(time.Minute)
+	a.retainAll()
+	last := jobs[len(jobs)-1] // in the bucket that fills at present
+	for range 2 {
+		if f := a.find(jobs[0]); f != (store.Found{}) {
+			t.Errorf("after its time: %+v", f)
+		}
+		if f := a.find(waiting); f.Job == nil || f.State != job.Ready {
+			t.Errorf("the job that waits: %+v", f)
+		}
+		if f := a.find(last); f.Job == nil {
+			t.Error("a job of the present bucket is gone")
+		}
+		if got := a.horizon(); !got.Equal(submitted) {
+			t.Errorf("the horizon is %v, want %v", got, submitted)
+		}
+		a.Reopen()
+	}
+	if got := a.keys(kindJob); got != 7 { // the one that waits, and six of the present bucket
+		t.Errorf("%d job records are left", got)
+	}
+	var counts [job.NumberOfStates]uint64
+	if err := a.store.View(context.Background(), func(r store.Reader) error { counts = r.Queue("q").Counts; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if counts[job.Ready] != 1 || counts[job.Succeeded] != 6 {
+		t.Errorf("counts %v", counts)
+	}
+}
+
+// TestRetainJobs: over the bound on records the oldest are reduced to their final states, by which a repeated submit is
+// still answered; over the bound on ids those go too.
+func TestRetainJobs(t *testing.T) {
+	a := openAged(t, Config{RetainJobs: int(bucketSize), RememberJobs: 3 * int(bucketSize)})
+	first := submitJobs(t, a.store, "q", int(bucketSize))
+	a.finish(first...)
+	a.finish(submitJobs(t, a.store, "q", int(bucketSize))...)
+	a.retainAll()
+	for range 2 {
+		if f := a.find(first[3]); f.Job != nil || f.State != job.Succeeded {
+			t.Errorf("a trimmed job is found as %+v", f)
+		}
+		if !a.horizon().IsZero() {
+			t.Error("ids were forgotten")
+		}
+		a.Reopen()
+	}
+	for range 3 {
+		a.finish(submitJobs(t, a.store, "q", int(bucketSize))...)
+	}
+	a.retainAll()
+	if f := a.find(first[3]); f != (store.Found{}) {
+		t.Errorf("a forgotten job is found as %+v", f)
+	}
+	if a.horizon().IsZero() {
+		t.Error("ids were forgotten and the horizon does not say so")
+	}
+	if results, records := a.keys(kindResult), a.keys(kindJob); results != records {
+		t.Errorf("%d results are left of %d jobs", results, records)
+	}
+}
+
+// TestDeletedQueueIsForgotten: the name of a deleted queue goes with the last job that has it.
+func TestDeletedQueueIsForgotten(t *testing.T) {
+	a := openAged(t, Config{Retain: time.Hour})
+	a.finish(submitJobs(t, a.store, "old", int(bucketSize)+1)...)
+	others := submitJobs(t, a.store, "q", int(bucketSize))
+	if err := a.store.Update(context.Background(), func(tx store.Tx) error { return tx.DeleteQueue("old") }); err != nil {
+		t.Fatal(err)
+	}
+	a.now = a.now.Add(2 * time.Hour)
+	a.retainAll()
+	if n := a.keys(kindQueue); n != 2 {
+		t.Fatalf("%d queues are kept while a job names the deleted one", n)
+	}
+	a.finish(others...)
+	a.now = a.now.Add(2 * time.Hour)
+	a.retainAll()
+	if n := a.keys(kindQueue); n != 1 {
+		t.Errorf("%d queues are kept", n)
+	}
+	a.Reopen()
+	if j := submitJobs(t, a.store, "old", 1)[0]; a.find(j).Job == nil {
+		t.Error("the name cannot be used again")
+	}
+}
