@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,12 +13,14 @@ import (
 // aged is a store whose clock the test moves.
 type aged struct {
 	*harness
-	now time.Time
+	start time.Time
+	since atomic.Int64 // nanoseconds
 }
 
 func openAged(t *testing.T, cfg Config) *aged {
-	a := &aged{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
-	cfg.Now, cfg.Reserve = func() time.Time { return a.now }, -1
+	a := &aged{start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	cfg.Now = func() time.Time { return a.start.Add(time.Duration(a.since.Load())) }
+	cfg.Reserve = -1
 	a.harness = openHarness(t, cfg)
 	return a
 }
@@ -93,13 +96,13 @@ func TestRetention(t *testing.T) {
 	waiting := jobs[7]
 	a.finish(jobs[:7]...)
 	a.finish(jobs[8:]...)
-	submitted := a.now
-	a.now = a.now.Add(59 * time.Minute)
+	submitted := a.start
+	a.since.Add(int64(59 * time.Minute))
 	a.retainAll()
 	if f := a.find(jobs[0]); f.Job == nil || !a.horizon().IsZero() {
 		t.Fatalf("before its time: %+v, horizon %v", f, a.horizon())
 	}
-	a.now = a.now.Add(time.Minute)
+	a.since.Add(int64(time.Minute))
 	a.retainAll()
 	last := jobs[len(jobs)-1] // in the bucket that fills at present
 	for range 2 {
@@ -169,13 +172,13 @@ func TestDeletedQueueIsForgotten(t *testing.T) {
 	if err := a.store.Update(context.Background(), func(tx store.Tx) error { return tx.DeleteQueue("old") }); err != nil {
 		t.Fatal(err)
 	}
-	a.now = a.now.Add(2 * time.Hour)
+	a.since.Add(int64(2 * time.Hour))
 	a.retainAll()
 	if n := a.keys(kindQueue); n != 2 {
 		t.Fatalf("%d queues are kept while a job names the deleted one", n)
 	}
 	a.finish(others...)
-	a.now = a.now.Add(2 * time.Hour)
+	a.since.Add(int64(2 * time.Hour))
 	a.retainAll()
 	if n := a.keys(kindQueue); n != 1 {
 		t.Errorf("%d queues are kept", n)

@@ -33,7 +33,7 @@ func testModel(t *testing.T, open Open) {
 			"wake":     m.wakeDue,
 			"restart":  func(*rapid.T) { m.Reopen() },
 			"time": func(r *rapid.T) {
-				m.clock = m.clock.Add(time.Duration(rapid.Int64Range(1, 40).Draw(r, "seconds")) * time.Second)
+				m.advance(time.Duration(rapid.Int64Range(1, 40).Draw(r, "seconds")) * time.Second)
 			},
 			"":          m.compare,
 			"drainLane": m.drainLane,

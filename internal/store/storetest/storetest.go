@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,14 +56,23 @@ func Run(t *testing.T, open Open) {
 type bench struct {
 	testing.TB
 	Harness
-	clock time.Time
+	clock time.Time // what shown tells the store's goroutines
+	shown atomic.Pointer[time.Time]
 	ids   uint64
 }
 
 func newBench(tb testing.TB, open Open) *bench {
 	b := &bench{TB: tb, clock: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)}
-	b.Harness = open(tb, func() time.Time { return b.clock })
+	b.advance(0)
+	b.Harness = open(tb, func() time.Time { return *b.shown.Load() })
 	return b
+}
+
+// advance moves the clock.
+func (b *bench) advance(d time.Duration) {
+	now := b.clock.Add(d)
+	b.clock = now
+	b.shown.Store(&now)
 }
 
 // id makes a UUIDv7 of the bench's clock.

@@ -187,7 +187,7 @@ func testDue(t *testing.T, b *bench) {
 	got, next := due(10)
 	b.equal("nothing due", got, []uint64(nil))
 	b.equal("next", next, start.Add(time.Minute))
-	b.clock = start.Add(2 * time.Minute)
+	b.advance(2 * time.Minute)
 	b.Reopen()
 	got, _ = due(2)
 	b.equal("first two", got, []uint64{2, 3})
