@@ -59,8 +59,7 @@ func itemError(e *stintv1.ItemError) *ItemError {
 // ReasonOf returns why err was answered: the reason of an *ItemError, or that of the server's ErrorInfo in a gRPC
 // status. It is REASON_UNSPECIFIED for nil, for other errors, and for reasons newer than this SDK.
 func ReasonOf(err error) stintv1.Reason {
-	var item *ItemError
-	if errors.As(err, &item) {
+	if item, ok := errors.AsType[*ItemError](err); ok {
 		return item.Reason
 	}
 	if err == nil {

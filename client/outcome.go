@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,7 @@ func RetryAfter(err error, d time.Duration) error {
 
 // WithFailure is a failure given in full, for those who know better than an error's text: a process's exit, a traceback
 // of another language. Marks around it are applied to a copy.
-func WithFailure(f *stintv1.Failure) error { return &fullFailure{f} }
+func WithFailure(f *stintv1.Failure) error { return &givenError{f} }
 
 // Release gives the job back without having done it; it comes back after d, or after the server's default of one second
 // if d is zero. It costs no attempt.
@@ -106,10 +107,10 @@ func classed(err error, class stintv1.FailureClass) error {
 	return mark(err, func(f *stintv1.Failure) { f.Class = class })
 }
 
-// fullFailure is a failure dressed as an error.
-type fullFailure struct{ failure *stintv1.Failure }
+// givenError is a failure dressed as an error.
+type givenError struct{ failure *stintv1.Failure }
 
-func (f *fullFailure) Error() string { return f.failure.GetMessage() }
+func (f *givenError) Error() string { return f.failure.GetMessage() }
 
 // plainSuccess is shared by all successes without a result; a finish is never changed after it was made.
 var plainSuccess = &stintv1.Finish_Success{Success: &stintv1.Success{}}
@@ -124,8 +125,7 @@ func outcome(run *Run, err, cause error) *stintv1.Finish {
 		run.result.ContentType = clean(run.result.ContentType, 255)
 		return &stintv1.Finish{Outcome: &stintv1.Finish_Success{Success: &stintv1.Success{Result: run.result}}}
 	}
-	var end *ending
-	if errors.As(err, &end) {
+	if end, ok := errors.AsType[*ending](err); ok {
 		return cleanFinish(proto.CloneOf(end.finish))
 	}
 	var interrupt *InterruptError
@@ -159,8 +159,7 @@ func interrupted(reason string) *stintv1.Finish {
 // failureOf describes err. Marks are applied from the inside out, so that the outermost wins.
 func failureOf(err error) *stintv1.Failure {
 	f := &stintv1.Failure{}
-	var full *fullFailure
-	if errors.As(err, &full) {
+	if full, ok := errors.AsType[*givenError](err); ok {
 		f = proto.CloneOf(full.failure)
 	} else {
 		describe(f, err)
@@ -172,8 +171,8 @@ func failureOf(err error) *stintv1.Failure {
 			marks = append(marks, m)
 		}
 	})
-	for i := len(marks) - 1; i >= 0; i-- {
-		marks[i].apply(f)
+	for _, m := range slices.Backward(marks) {
+		m.apply(f)
 	}
 	return cleanFailure(f)
 }

@@ -172,6 +172,7 @@ func (w *Worker) fatal(err error, inUse time.Time) bool {
 	case stintv1.Reason_REASON_INSTANCE_IN_USE:
 		// A session whose welcome was lost on the way holds the id until the server notices, within two cadences.
 		return time.Since(inUse) > 2*idleCadence
+	default:
 	}
 	if w.Stats().Sessions > 0 {
 		return false

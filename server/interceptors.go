@@ -47,7 +47,7 @@ func (s *Server) logsCall(ctx context.Context, _ interceptors.CallMeta) bool {
 
 func (s *Server) callLog() logging.Logger {
 	return logging.LoggerFunc(func(ctx context.Context, level logging.Level, message string, fields ...any) {
-		s.log.Log(ctx, slog.Level(level), message, fields...)
+		s.log.Log(ctx, slog.Level(level), message, fields...) //nolint:sloglint // the middleware's own few messages
 	})
 }
 
@@ -95,6 +95,16 @@ func (s *Server) finishCall(ctx context.Context, method string, err error) error
 func (s *Server) recoverPanic(ctx context.Context, panicked any) error {
 	s.log.ErrorContext(ctx, "a handler panicked", "panic", panicked, "stack", string(debug.Stack()))
 	return errInternal
+}
+
+// guard is what fn returns. A panic of it ends like one of a handler: the goroutine that reads a stream has no interceptor.
+func (s *Server) guard(ctx context.Context, fn func() error) (err error) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			err = s.recoverPanic(ctx, panicked)
+		}
+	}()
+	return fn()
 }
 
 // hasDeadline reports whether the server bounds a unary call; a claim bounds itself.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,7 @@ const waterfallWidth = 40
 func drawRuns(w io.Writer, job *stintv1.Job, now time.Time) {
 	runs := job.GetHistory()
 	if job.GetRun() != nil {
-		runs = append(runs[:len(runs):len(runs)], job.GetRun())
+		runs = append(slices.Clip(runs), job.GetRun())
 	}
 	if len(runs) == 0 {
 		return

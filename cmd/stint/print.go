@@ -38,7 +38,7 @@ func (f *format) Set(s string) error {
 		*f = v
 		return nil
 	default:
-		return fmt.Errorf("want table, json or jsonl")
+		return errors.New("want table, json or jsonl")
 	}
 }
 

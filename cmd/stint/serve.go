@@ -294,7 +294,7 @@ func (b *byteSize) Set(s string) error {
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
 	if err != nil || n < 0 || n > int64(1)<<50/int64(unit) {
-		return fmt.Errorf("want a number of bytes, like 1048576 or 1MiB")
+		return errors.New("want a number of bytes, like 1048576 or 1MiB")
 	}
 	*b = byteSize(n) * unit
 	return nil

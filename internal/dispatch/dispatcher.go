@@ -132,12 +132,6 @@ func (d *Dispatcher) restore(r store.Reader) error {
 		d.deadlines.set(&made.deadline, now+made.lease())
 		return true
 	})
-	r.Queues("", func(q *store.Queue) bool {
-		if q.Counts[job.Ready] > 0 {
-			d.readied(q.Name)
-		}
-		return true
-	})
 	d.nextDue = r.Now() // look once; the store then says when next
 	return nil
 }
@@ -286,7 +280,7 @@ func nothing(store.Tx) error { return nil }
 // logFailure tells of a transaction of the dispatcher's own that failed; it is tried again with the next sweep.
 func (d *Dispatcher) logFailure(what string, err error) {
 	if d.ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
-		d.log.Error("could not "+what, "error", err)
+		d.log.Error("a transaction of the dispatcher's own failed", "what", what, "error", err)
 	}
 }
 

@@ -56,7 +56,7 @@ func (l lanes) Less(i, j int) bool {
 	return a.heads[0].ReadySeq < b.heads[0].ReadySeq
 }
 func (l lanes) Swap(i, j int) { l[i], l[j] = l[j], l[i] }
-func (l *lanes) Push(c any)   { *l = append(*l, c.(*cursor)) }
+func (l *lanes) Push(c any)   { *l = append(*l, c.(*cursor)) } //nolint:errcheck,forcetypeassert // of container/heap
 func (l *lanes) Pop() any {
 	old := *l
 	c := old[len(old)-1]

@@ -113,6 +113,7 @@ func (d *Dispatcher) ended(fence uint64, j *job.Job) {
 		d.stats.Lost++
 	case job.RunUndelivered:
 		d.stats.Undelivered++
+	default:
 	}
 	if finished(how) || !r.sent || r.session == nil || r.session.err != nil {
 		d.free(r)

@@ -99,6 +99,7 @@ func (j *Job) settle(t terms, interrupt Interrupt, run *Run, e ending) {
 		j.Result = e.result
 	case Parked:
 		j.park(r.park, run.Build, interrupt)
+	default:
 	}
 }
 

@@ -102,6 +102,7 @@ func (j *Job) endLate(t terms, i int, e ending) {
 		interrupt = Interrupt{Level: LevelRetry}
 	case CountAttempts:
 		interrupt = Interrupt{Level: LevelRetry, Source: SourceTimeout}
+	default:
 	}
 	if run.AcceptTime.IsZero() {
 		run.AcceptTime = later(t.now, run.DispatchTime)

@@ -3,6 +3,7 @@
 package sidecar
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -57,8 +58,7 @@ func (c *Command) start(job Job, files *files) (*process, error) {
 	cmd.SysProcAttr = groupAttributes()
 	p := &process{exited: make(chan struct{}), stderr: stderr, read: make(chan struct{}), tail: &tail{size: tailSize}}
 	if err := p.launch(cmd); err != nil {
-		stderr.Close()
-		return nil, fmt.Errorf("cannot start %s: %w", c.Path, err)
+		return nil, errors.Join(fmt.Errorf("cannot start %s: %w", c.Path, err), stderr.Close())
 	}
 	go p.readStderr(c.Stderr)
 	return p, nil
@@ -167,7 +167,7 @@ func (p *process) lose() Outcome {
 // close ends what is left of the group and then the reader: somebody outside the group may hold standard error for ever.
 func (p *process) close() {
 	p.kill()
-	p.stderr.Close()
+	_ = p.stderr.Close() // ends the reader; what it has not read is nobody's
 	<-p.read
 }
 

@@ -3,6 +3,7 @@ package pebblestore
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -325,8 +326,11 @@ func moveSome(tx store.Tx, random *rand.Rand, seq uint64) ([]*job.Job, error) {
 		result.Size = len(result.Data)
 		next, _, err = j.Finish(now, j.Run.Fence, job.Outcome{Success: &job.Success{Result: result}}, job.Policy{}, 0.5)
 	}
-	if err != nil || next == j {
-		return []*job.Job{j}, nil // not legal here: the transaction has only read
+	if errors.Is(err, job.ErrIllegal) || errors.Is(err, job.ErrRunActive) || next == j {
+		return []*job.Job{j}, nil // nothing to do here: the transaction has only read
+	}
+	if err != nil {
+		return nil, err
 	}
 	return []*job.Job{next}, tx.Put(store.Change{Old: j, New: next})
 }

@@ -135,6 +135,7 @@ func appendSteps(b []byte, steps []step) []byte {
 			w := writer{b}
 			w.message(1, func(w *writer) { writeStatus(w, st.job) })
 			b = w.b
+		default:
 		}
 	}
 	return b
@@ -186,6 +187,7 @@ func readSteps(b []byte) ([]step, error) {
 				return nil, err
 			}
 			b = b[n+m:]
+		default:
 		}
 		steps = append(steps, st)
 	}

@@ -178,13 +178,11 @@ func (v view) Scan(from uint64, reverse bool, budget int, fn func(*job.Job) bool
 		return 0, fmt.Errorf("scan: %w", err)
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
-	move, ok := it.Next, false
+	move, seek, start := it.Next, it.SeekGE, from
 	if reverse {
-		move, ok = it.Prev, it.SeekLT(seqKey(kindJob, from+1))
-	} else {
-		ok = it.SeekGE(seqKey(kindJob, from))
+		move, seek, start = it.Prev, it.SeekLT, from+1
 	}
-	for ; ok; ok = move() {
+	for ok := seek(seqKey(kindJob, start)); ok; ok = move() {
 		seq := keySeq(it.Key())
 		if budget == 0 {
 			return seq, nil

@@ -139,9 +139,9 @@ func (s *state) findBucket(number uint32) *bucket {
 
 // candidates appends the numbers of the buckets that may hold the id, newest first.
 func (s *state) candidates(to []uint32, id job.ID) []uint32 {
-	for i := len(s.buckets) - 1; i >= 0; i-- {
-		if s.buckets[i].mayHold(id) {
-			to = append(to, s.buckets[i].number)
+	for _, b := range slices.Backward(s.buckets) {
+		if b.mayHold(id) {
+			to = append(to, b.number)
 		}
 	}
 	return to

@@ -288,11 +288,13 @@ func (s *Store) closeEngine() error {
 type engineLogger struct{ s *Store }
 
 func (l engineLogger) Infof(format string, args ...any) {
-	l.s.cfg.Logger.Debug(fmt.Sprintf(format, args...))
+	if log := l.s.cfg.Logger; log.Enabled(context.Background(), slog.LevelDebug) { //nolint:forbidigo // the engine has no context
+		log.Debug("engine", "message", fmt.Sprintf(format, args...))
+	}
 }
 
 func (l engineLogger) Errorf(format string, args ...any) {
-	l.s.cfg.Logger.Error(fmt.Sprintf(format, args...))
+	l.s.cfg.Logger.Error("engine", "message", fmt.Sprintf(format, args...))
 }
 
 func (l engineLogger) Fatalf(format string, args ...any) { l.s.fail(fmt.Errorf(format, args...)) }
