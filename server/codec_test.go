@@ -16,7 +16,8 @@ type rawMessage struct {
 	m proto.Message
 }
 
-// bytes is the message on the wire. It knows strings, bytes, messages, lists and maps of strings: what the tests send.
+// bytes is the message on the wire. It knows strings, bytes, enums, messages, lists and maps of strings: what the tests
+// send.
 func (r rawMessage) bytes() []byte { return appendMessage(r.t, nil, r.m.ProtoReflect()) }
 
 func appendMessage(t *testing.T, b []byte, m protoreflect.Message) []byte {
@@ -41,6 +42,9 @@ func appendMessage(t *testing.T, b []byte, m protoreflect.Message) []byte {
 }
 
 func appendValue(t *testing.T, b []byte, f protoreflect.FieldDescriptor, v protoreflect.Value) []byte {
+	if f.Kind() == protoreflect.EnumKind {
+		return protowire.AppendVarint(protowire.AppendTag(b, f.Number(), protowire.VarintType), uint64(v.Enum()))
+	}
 	b = protowire.AppendTag(b, f.Number(), protowire.BytesType)
 	switch f.Kind() {
 	case protoreflect.StringKind:

@@ -236,7 +236,11 @@ func (s *Server) wireAcks(to []*stintv1.FinishAck, acks []dispatch.Ack, first in
 
 func wireVerdicts(verdicts []dispatch.Verdict) []*stintv1.Verdict {
 	out := make([]*stintv1.Verdict, len(verdicts))
+	left := interruptTexts
 	for i, v := range verdicts {
+		if left -= len(v.Interrupt.Reason) + len(v.Interrupt.Requester); left < 0 {
+			v.Interrupt.Reason, v.Interrupt.Requester = "", ""
+		}
 		out[i] = &stintv1.Verdict{
 			LeaseToken: v.Token,
 			Action:     wireActions[v.Action],

@@ -83,7 +83,7 @@ var sentinels = []struct {
 	{job.ErrIllegal, errInvalidState},
 	{job.ErrNoOutcome, errOutcomeMissing},
 	{store.ErrFull, errStorageFull},
-	{store.ErrTooManyQueues, errTooManyQueues},
+	{store.ErrTooManyQueues, tooManyQueues("queues")},
 	{store.ErrClosed, errStopping},
 	{dispatch.ErrInstanceInUse, errInstanceInUse},
 	{dispatch.ErrReplaced, errReplaced},
@@ -92,7 +92,7 @@ var sentinels = []struct {
 	{dispatch.ErrDraining, errDraining},
 	{dispatch.ErrWorkerUnknown, errWorkerNotFound},
 	{dispatch.ErrClosed, errStopping},
-	{dispatch.ErrDemandVersion, invalid("demand.version", "must be larger than that of the demand before")},
+	{dispatch.ErrDemandVersion, invalid("version", "must be larger than that of the demand before")},
 	{dispatch.ErrSeen, invalid("seen", "no assignment of this number was sent")},
 }
 

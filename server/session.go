@@ -22,6 +22,9 @@ const (
 	reconnectSpread = 400 * time.Millisecond
 )
 
+// errPayloadGone ends a session: its worker comes again and gets what is really there.
+var errPayloadGone = errors.New("server: a job was deleted after it was handed out and before its payload was read")
+
 // Work is one session. One goroutine reads and posts, this one sends: everything that became due while it was busy
 // travels in the next message.
 func (s *Server) Work(stream grpc.BidiStreamingServer[stintv1.WorkRequest, stintv1.WorkResponse]) error {
@@ -35,7 +38,7 @@ func (s *Server) Work(stream grpc.BidiStreamingServer[stintv1.WorkRequest, stint
 		read:     make(chan error, 1),
 		wake:     make(chan struct{}, 1),
 	}
-	s.streams.Go(func() { p.read <- p.receive() })
+	s.streams.Go(func() { p.read <- s.guard(stream.Context(), p.receive) })
 	welcome, err := p.open()
 	if err != nil {
 		return err
@@ -65,6 +68,7 @@ type workPipe struct {
 	pending  []*heard // answered and not told yet
 	told     uint64   // messages whose answers were sent or need not be
 	recorded uint64   // the seq up to which everything is on disk
+	reported uint64   // the seq of the last report whose answer was sent
 	demand   uint64   // the demand_version sent last
 	leaving  *stintv1.GoingAway
 }
@@ -92,6 +96,9 @@ func (p *workPipe) open() (*stintv1.Welcome, error) {
 	case m := <-p.first:
 		hello = m.GetHello()
 	case err := <-p.read:
+		if err == nil {
+			err = sessionOrder("the stream ended before hello")
+		}
 		return nil, err
 	case <-patience.C:
 		return nil, sessionOrder("no hello came within ten seconds")
@@ -137,8 +144,8 @@ func (p *workPipe) receive() error {
 		return ctx.Err()
 	}
 	m.Hello = nil // it is answered; the rest of the message is as any other
-	for {
-		if err := p.post(ctx, m); err != nil {
+	for first := true; ; first = false {
+		if err := p.post(ctx, m, first); err != nil {
 			return err
 		}
 		if m, err = p.stream.Recv(); err != nil {
@@ -155,18 +162,19 @@ func endOfStream(err error) error {
 	return err
 }
 
-// post hands a message to the dispatcher.
-func (p *workPipe) post(ctx context.Context, m *stintv1.WorkRequest) error {
+// post hands a message to the dispatcher; first says that it is the one that brought hello.
+func (p *workPipe) post(ctx context.Context, m *stintv1.WorkRequest, first bool) error {
 	h := &heard{places: places(proto.Size(m))}
 	if err := p.window.enter(ctx, h.places, nil); err != nil {
 		return err
 	}
 	message := p.message(m, h)
-	p.posts.Add(1)
+	message.First = first
 	p.session.Receive(ctx, message, func(a dispatch.Answer, err error) {
 		h.answer, h.err = a, err
 		p.answered <- h
 	})
+	p.posts.Add(1)
 	return nil
 }
 
@@ -174,7 +182,6 @@ func (p *workPipe) post(ctx context.Context, m *stintv1.WorkRequest) error {
 func (p *workPipe) message(m *stintv1.WorkRequest, h *heard) dispatch.Message {
 	out := dispatch.Message{
 		Seq: m.GetSeq(), Seen: m.GetSeen(), Drain: m.GetDrain() != nil,
-		Finishes: p.server.finishesFrom(m.GetFinishes()),
 	}
 	refuse := func(part string, index int, err error) {
 		h.refused = append(h.refused, &stintv1.WorkItemError{
@@ -191,8 +198,13 @@ func (p *workPipe) message(m *stintv1.WorkRequest, h *heard) dispatch.Message {
 			out.Demand = demandFrom(m.GetDemand())
 		}
 	}
+	if n := len(m.GetFinishes()); n > runsOfWorker {
+		refuse("finishes", 0, sessionLimit("", "a session has at most %d runs; these are %d", runsOfWorker, n))
+	} else {
+		out.Finishes = p.server.finishesFrom(m.GetFinishes())
+	}
 	if m.GetReport() != nil {
-		if err := checkHeld("report.held", m.GetReport().GetHeld()); err != nil {
+		if err := checkHeld("held", m.GetReport().GetHeld()); err != nil {
 			refuse("report", 0, err)
 		} else {
 			out.Report, out.Held = true, m.GetReport().GetHeld()
@@ -241,11 +253,16 @@ func (p *workPipe) run() error {
 
 // say sends one message with what is due; false if nothing is.
 func (p *workPipe) say() (bool, error) {
-	p.gather()
+	if err := p.gather(); err != nil {
+		return false, err
+	}
 	out := p.session.Take(assignmentsBytes)
 	assignments, err := p.server.wireAssignments(p.stream.Context(), out.Assignments)
 	if err != nil {
 		return false, err
+	}
+	if len(assignments) < len(out.Assignments) {
+		return false, errPayloadGone // the worker would never name that run, and its slot would stay taken
 	}
 	m := &stintv1.WorkResponse{
 		DemandVersion: out.Demand, Assignments: assignments, Drain: wireDrain(out.Drain), Drained: out.Drained,
@@ -256,7 +273,7 @@ func (p *workPipe) say() (bool, error) {
 		due = true
 	}
 	if out.Hurry > 0 {
-		p.hurry(m, &out)
+		p.hurry(m, out.Hurry)
 	}
 	if !due {
 		return false, nil
@@ -266,14 +283,17 @@ func (p *workPipe) say() (bool, error) {
 	return true, p.stream.Send(m)
 }
 
-// gather takes the answers that wait already.
-func (p *workPipe) gather() {
+// gather takes the answers that wait already. Its error is the store's.
+func (p *workPipe) gather() error {
 	for {
 		select {
 		case h := <-p.answered:
+			if h.err != nil {
+				return h.err
+			}
 			p.pending = append(p.pending, h)
 		default:
-			return
+			return nil
 		}
 	}
 }
@@ -286,7 +306,7 @@ func (p *workPipe) tell(m *stintv1.WorkResponse) bool {
 		h := p.pending[0]
 		a := &h.answer
 		full := a.Reported && m.ReportAnswer != nil || len(m.FinishAcks) > 0 && len(m.FinishAcks)+len(a.Acks) > acksMax
-		if h.err != nil || full {
+		if full {
 			break
 		}
 		p.pending[0], p.pending = nil, p.pending[1:]
@@ -305,6 +325,7 @@ func (p *workPipe) tell(m *stintv1.WorkResponse) bool {
 			})
 		}
 		if a.Reported {
+			p.reported = a.Seq
 			m.ReportAnswer = &stintv1.ReportAnswer{
 				Seq: a.Seq, Verdicts: wireVerdicts(a.Verdicts), NextReportIn: durationpb.New(a.NextReport),
 			}
@@ -313,10 +334,11 @@ func (p *workPipe) tell(m *stintv1.WorkResponse) bool {
 	return told
 }
 
-// hurry asks for the next report sooner than was said before, because of what is assigned.
-func (p *workPipe) hurry(m *stintv1.WorkResponse, out *dispatch.Outgoing) {
+// hurry asks for the next report sooner than was said before, because of what is assigned. It repeats the last answer,
+// never that of a report whose verdicts are still to come.
+func (p *workPipe) hurry(m *stintv1.WorkResponse, in time.Duration) {
 	if m.ReportAnswer == nil {
-		m.ReportAnswer = &stintv1.ReportAnswer{Seq: out.LastReport}
+		m.ReportAnswer = &stintv1.ReportAnswer{Seq: p.reported}
 	}
-	m.ReportAnswer.NextReportIn = durationpb.New(out.Hurry)
+	m.ReportAnswer.NextReportIn = durationpb.New(in)
 }

@@ -35,7 +35,7 @@ func (s *Server) Submit(stream grpc.BidiStreamingServer[stintv1.SubmitRequest, s
 		answered: make(chan *posted, windowPlaces),
 		read:     make(chan error, 1),
 	}
-	s.streams.Go(func() { p.read <- p.receive() })
+	s.streams.Go(func() { p.read <- s.guard(stream.Context(), p.receive) })
 	return p.answer()
 }
 
@@ -73,11 +73,11 @@ func (p *submitPipe) receive() error {
 			return err
 		}
 		message.batch = p.server.newBatch(m.GetJobs(), p.trace)
-		p.posts.Add(1)
 		p.server.store.Post(ctx, message.batch.submit, func(err error) {
 			message.err = err
 			p.answered <- message
 		})
+		p.posts.Add(1)
 	}
 }
 

@@ -29,6 +29,7 @@ const (
 	helloMax         = 10 * time.Second // until hello
 	assignmentsBytes = 256 << 10        // of assignments in one message
 	acksMax          = 1000             // finish_acks in one message
+	interruptTexts   = 256 << 10        // of reasons and requesters in one list of verdicts; more are left out
 )
 
 // sessionOrder is what a stream ends with that breaks the session's order.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
@@ -133,12 +134,16 @@ func (s *Server) ListWorkers(_ context.Context, m *stintv1.ListWorkersRequest) (
 	copy(after[:], position)
 	size := clampPageSize(m.GetPageSize())
 	workers := s.dispatch.Workers(after, size+1)
-	page := &stintv1.ListWorkersResponse{}
+	page, bytes := &stintv1.ListWorkersResponse{}, 0
 	for i := range workers[:min(size, len(workers))] {
-		page.Workers = append(page.Workers, wireWorker(&workers[i]))
+		shown := wireWorker(&workers[i])
+		if bytes += proto.Size(shown); bytes > pageBytes && i > 0 {
+			break
+		}
+		page.Workers = append(page.Workers, shown)
 	}
-	if len(workers) > size {
-		last := workers[size-1].Hello.Instance
+	if n := len(page.Workers); n < len(workers) {
+		last := workers[n-1].Hello.Instance
 		page.NextPageToken, err = s.tokens.seal(query, last[:])
 	}
 	return page, err

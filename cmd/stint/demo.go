@@ -38,7 +38,7 @@ It ends with 1 if anything is missing, wrong or accepted twice, or if no run out
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&c.Data, "data", "", "fresh directory for the server's data (default: a temporary one)")
-	flags.StringVar(&c.Files, "files", "", "directory whose files are the work (default: the source tree of `go env GOROOT`)")
+	flags.StringVar(&c.Files, "files", "", "directory whose files are the work (default: the source tree of go env GOROOT)")
 	flags.IntVar(&c.Workers, "workers", 4, "workers; each executes four runs at once")
 	flags.BoolVar(&c.Keep, "keep", false, "leave the data directory behind")
 	return cmd

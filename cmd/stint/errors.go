@@ -60,7 +60,7 @@ func (g *globals) explain(err error) *exitError {
 		return &exitError{exitNoServer, fmt.Sprintf("the server at %s is stopping", g.server)}
 	case reason != stintv1.Reason_REASON_UNSPECIFIED:
 		name := strings.TrimPrefix(reason.String(), "REASON_")
-		return &exitError{exitCodeOf(reason, status.Code(err)), name + ": " + status.Convert(err).Message()}
+		return &exitError{exitCodeOf(reason, status.Code(err)), name + ": " + statusOf(err).Message()}
 	case errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled:
 		return &exitError{exitSignalled, ""}
 	case errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded:
@@ -68,10 +68,20 @@ func (g *globals) explain(err error) *exitError {
 	case status.Code(err) == codes.Unavailable:
 		return &exitError{exitNoServer, fmt.Sprintf("no server at %s; start one with: stint serve", g.server)}
 	}
-	if s, ok := status.FromError(err); ok {
+	if s := statusOf(err); s != nil {
 		return &exitError{exitCodeOf(stintv1.Reason_REASON_UNSPECIFIED, s.Code()), s.Message()}
 	}
 	return &exitError{exitFailed, err.Error()}
+}
+
+// statusOf is what a call ended with, without what the error was wrapped or joined with since; nil if err is none of a
+// call.
+func statusOf(err error) *status.Status {
+	var call interface{ GRPCStatus() *status.Status }
+	if !errors.As(err, &call) {
+		return nil
+	}
+	return call.GRPCStatus()
 }
 
 // exitCodeOf maps a refusal: by its reason, or by its gRPC code when the reason is unknown here.
@@ -82,7 +92,8 @@ func exitCodeOf(reason stintv1.Reason, code codes.Code) int {
 	switch reason {
 	case stintv1.Reason_REASON_UNSPECIFIED:
 		return exitCodeOfStatus(code)
-	case stintv1.Reason_REASON_INVALID_FIELD, stintv1.Reason_REASON_TOO_LARGE, stintv1.Reason_REASON_PAGE_TOKEN_INVALID:
+	case stintv1.Reason_REASON_INVALID_FIELD, stintv1.Reason_REASON_TOO_LARGE, stintv1.Reason_REASON_PAGE_TOKEN_INVALID,
+		stintv1.Reason_REASON_OUTCOME_MISSING, stintv1.Reason_REASON_SESSION_LIMIT:
 		return exitUsage
 	case stintv1.Reason_REASON_JOB_NOT_FOUND, stintv1.Reason_REASON_QUEUE_NOT_FOUND, stintv1.Reason_REASON_WORKER_NOT_FOUND:
 		return exitNotFound

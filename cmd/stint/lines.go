@@ -189,6 +189,9 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 		if n := len(text); n > 0 && text[n-1] == '\n' {
 			text = text[:n-1]
 		}
+		if len(text) > maxLine {
+			return nil, errLongLine // the last one, without an end
+		}
 		return text, nil
 	}
 }

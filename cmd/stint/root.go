@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -46,8 +47,16 @@ Flags go before the environment (STINT_SERVER), the environment goes before the 
   stint queue get numbers`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRun: func(*cobra.Command, []string) {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			// Cobra would look for flags that exclude each other only after this.
+			if err := c.ValidateFlagGroups(); err != nil {
+				return err
+			}
+			if g.timeout < 0 {
+				return fmt.Errorf("--timeout %s: must not be negative", g.timeout)
+			}
 			g.started = true
+			return nil
 		},
 	}
 	root.SetIn(g.stdin)

@@ -20,9 +20,10 @@ func version() string {
 
 func newVersionCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Show the version of this program",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Show the version of this program",
+		Example: "  stint version -o json",
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if g.output == jsons || g.output == jsonl {
 				return json.NewEncoder(g.stdout).Encode(map[string]string{

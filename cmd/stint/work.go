@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -85,8 +86,11 @@ before it. When the run is no longer this worker's, its group is killed at once.
 	return c
 }
 
-// check says what is wrong with the flags.
-func (f *workFlags) check() error {
+// check says what is wrong with the flags and the queues.
+func (f *workFlags) check(queues []string) error {
+	if len(slices.Compact(slices.Sorted(slices.Values(queues)))) < len(queues) {
+		return usageError("a queue is named twice")
+	}
 	if f.concurrency < 1 || f.concurrency > 4096 {
 		return usageError("--concurrency %d: want 1 to 4096", f.concurrency)
 	}
@@ -105,7 +109,7 @@ func (f *workFlags) check() error {
 // work runs the program for jobs until it is told to stop. The program is looked up before anything is claimed: that
 // it is missing is the fault of this host.
 func (f *workFlags) work(ctx context.Context, g *globals, queues []string, program string, args []string) error {
-	if err := f.check(); err != nil {
+	if err := f.check(queues); err != nil {
 		return err
 	}
 	labels, err := parseLabels(f.labels)

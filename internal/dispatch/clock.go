@@ -68,7 +68,7 @@ func (d *Dispatcher) plan(sweep int64) int64 {
 		at = min(at, next)
 	}
 	if !d.nextDue.IsZero() {
-		at = min(at, d.now()+int64(d.nextDue.Sub(d.wall())))
+		at = min(at, d.now()+max(0, int64(d.nextDue.Sub(d.wall())))) // a wall clock that jumped is no stall
 	}
 	return at
 }
@@ -171,8 +171,9 @@ func (d *Dispatcher) reapRuns(due []*run) {
 		if stalled {
 			return nil
 		}
-		ended = d.overdue(due)
-		return reapAll(tx, ended)
+		var notes []string
+		ended, notes = d.overdue(due)
+		return reapAll(tx, ended, notes)
 	})
 	if err != nil {
 		d.logFailure("end runs whose time is over", err)
@@ -184,21 +185,28 @@ func (d *Dispatcher) reapRuns(due []*run) {
 	d.reaped(due, ended)
 }
 
-// overdue are those of the runs whose time is still over.
-func (d *Dispatcher) overdue(due []*run) []*run {
+// overdue are those of the runs whose time is still over, and what their end is to be called.
+func (d *Dispatcher) overdue(due []*run) (over []*run, notes []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var over []*run
 	now := d.now()
 	for _, r := range due {
-		if r.live() && r.deadline.at <= now {
-			over = append(over, r)
+		if !r.live() || r.deadline.at > now {
+			continue
 		}
+		note := "lease lost"
+		switch {
+		case !r.sent:
+			note = "never sent: its session or call was over"
+		case !r.accepted:
+			note = "not acknowledged in time"
+		}
+		over, notes = append(over, r), append(notes, note)
 	}
-	return over
+	return over, notes
 }
 
-func reapAll(tx store.Tx, runs []*run) error {
+func reapAll(tx store.Tx, runs []*run, notes []string) error {
 	refs := make([]ref, len(runs))
 	for i, r := range runs {
 		refs[i] = r.ref
@@ -207,15 +215,8 @@ func reapAll(tx store.Tx, runs []*run) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range runs {
-		note := "lease lost"
-		switch {
-		case !r.sent:
-			note = "never sent: its session or call was over"
-		case !r.accepted:
-			note = "not acknowledged in time"
-		}
-		if err := b.lose(r.ref, note); err != nil {
+	for i, r := range refs {
+		if err := b.lose(r, notes[i]); err != nil {
 			return err
 		}
 	}

@@ -65,11 +65,11 @@ func (p *pool) serves(name string) bool {
 	return false
 }
 
-// queue returns the named queue, making it if need be.
+// queue returns the named queue, making it if need be. The next match finds out whether it has ready jobs.
 func (d *Dispatcher) queue(name string) *queue {
 	q := d.queues[name]
 	if q == nil {
-		q = &queue{name: name}
+		q = &queue{name: name, ready: true}
 		d.queues[name] = q
 	}
 	return q
@@ -123,9 +123,9 @@ func (d *Dispatcher) close(p *pool) {
 	}
 }
 
-// forget drops a queue that nobody serves and that has nothing ready: names come back with the next demand or job.
+// forget drops a queue that nobody serves: it comes back with the next demand.
 func (d *Dispatcher) forget(q *queue) {
-	if q.seats == 0 && !q.ready && !q.active && d.queues[q.name] == q {
+	if q.seats == 0 && !q.active && d.queues[q.name] == q {
 		delete(d.queues, q.name)
 	}
 }
@@ -150,9 +150,10 @@ func (d *Dispatcher) activate(q *queue) {
 
 // readied notes that a queue has a READY job.
 func (d *Dispatcher) readied(name string) {
-	q := d.queue(name)
-	q.ready = true
-	d.activate(q)
+	if q := d.queues[name]; q != nil {
+		q.ready = true
+		d.activate(q)
+	}
 }
 
 func (q *queue) push(s *seat) {

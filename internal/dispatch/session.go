@@ -334,6 +334,9 @@ func (s *Session) send(r *run, now int64) Assignment {
 	s.sent++
 	r.sent, r.number = true, s.sent
 	s.d.deadlines.set(&r.deadline, now+int64(DeliveryTimeout))
+	for len(s.unseen) > 0 && (s.unseen[0].accepted || s.unseen[0].ended) {
+		s.unseen[0], s.unseen = nil, s.unseen[1:] // named otherwise: a worker that only finishes need not say seen
+	}
 	s.unseen = append(s.unseen, r)
 	a := Assignment{Number: r.number, Token: s.d.tokens.seal(r.ref), Job: r.job}
 	if r.pool != nil {

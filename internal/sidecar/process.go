@@ -3,7 +3,6 @@
 package sidecar
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -58,7 +57,8 @@ func (c *Command) start(job Job, files *files) (*process, error) {
 	cmd.SysProcAttr = groupAttributes()
 	p := &process{exited: make(chan struct{}), stderr: stderr, read: make(chan struct{}), tail: &tail{size: tailSize}}
 	if err := p.launch(cmd); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot start %s: %w", c.Path, err), stderr.Close())
+		_ = stderr.Close() // nobody has written to it
+		return nil, fmt.Errorf("cannot start %s: %w", c.Path, err)
 	}
 	go p.readStderr(c.Stderr)
 	return p, nil

@@ -28,10 +28,10 @@ var pageMax = 1_000_000
 type colour int
 
 const (
-	red colour = iota + 1
-	name       = "bounds"
-	letter     = 'b'
-	never      = math.MaxInt64
+	red    colour = iota + 1
+	name          = "bounds"
+	letter        = 'b'
+	never         = math.MaxInt64
 )
 
 var (
