@@ -79,13 +79,27 @@ func clockReads(s *source) []token.Pos {
 	return uses(s, "time", "Now", "Since", "Until")
 }
 
-// testSleeps finds sleeps in tests that do not know the bubble. Sleeping there is how virtual time is made to pass;
-// simtest does nothing outside of one.
+// testSleeps finds sleeps in tests that do not know the bubble. Sleeping there is how virtual time is made to pass: in
+// files that import synctest or call their package's inBubble, and in simtest, which does nothing outside of one.
 func testSleeps(s *source) []token.Pos {
-	if !s.test() || within(s.path, "internal/simtest") || slices.ContainsFunc(s.ast.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"testing/synctest"` }) {
+	if !s.test() || within(s.path, "internal/simtest") || callsFunction(s, "inBubble") ||
+		slices.ContainsFunc(s.ast.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"testing/synctest"` }) {
 		return nil
 	}
 	return uses(s, "time", "Sleep")
+}
+
+// callsFunction reports whether a file calls a function of its own package by this name.
+func callsFunction(s *source, name string) (calls bool) {
+	ast.Inspect(s.ast, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			if f, ok := call.Fun.(*ast.Ident); ok && f.Name == name {
+				calls = true
+			}
+		}
+		return !calls
+	})
+	return calls
 }
 
 // stateChanges finds code outside package job that puts a job into a state of its own choice.

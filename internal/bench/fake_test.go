@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 
@@ -74,13 +75,17 @@ func (f *fake) accept(jobs []*stintv1.JobSpec) []*stintv1.SubmitResult {
 	return results
 }
 
-// claim takes up to room jobs; the channel is closed when more came.
-func (f *fake) claim(room int) ([]*stintv1.Assignment, chan struct{}) {
+// claim takes up to room jobs of the queues; the channel is closed when more came. A caller of an earlier run that is
+// gone, and whose end has not come here yet, asks for another queue.
+func (f *fake) claim(room int, queues []string) ([]*stintv1.Assignment, chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var got []*stintv1.Assignment
 	for range min(room, len(f.jobs)) {
 		job := f.jobs[0]
+		if !slices.Contains(queues, job.Queue) {
+			break
+		}
 		f.jobs = f.jobs[1:]
 		f.assigned++
 		a := &stintv1.Assignment{
@@ -138,7 +143,7 @@ func (f *fake) SubmitJobs(_ context.Context, req *stintv1.SubmitJobsRequest) (*s
 
 func (f *fake) ClaimJobs(ctx context.Context, req *stintv1.ClaimJobsRequest) (*stintv1.ClaimJobsResponse, error) {
 	for {
-		got, changed := f.claim(int(req.MaxRuns))
+		got, changed := f.claim(int(req.MaxRuns), req.Queues)
 		if len(got) > 0 {
 			return &stintv1.ClaimJobsResponse{Assignments: got}, nil
 		}
@@ -176,7 +181,7 @@ func (f *fake) Work(stream stintv1.WorkerService_WorkServer) error {
 		answer := &stintv1.WorkResponse{}
 		var changed chan struct{}
 		if !s.drained {
-			answer.Assignments, changed = f.claim(s.room - s.held)
+			answer.Assignments, changed = f.claim(s.room-s.held, s.queues)
 		}
 		for _, a := range answer.Assignments {
 			s.seq++
@@ -205,6 +210,7 @@ func (f *fake) Work(stream stintv1.WorkerService_WorkServer) error {
 
 type fakeSession struct {
 	room, held int
+	queues     []string
 	seq        uint64
 	drained    bool
 }
@@ -217,7 +223,7 @@ func (s *fakeSession) apply(m *stintv1.WorkRequest, answer *stintv1.WorkResponse
 	if d := m.Demand; d != nil {
 		s.room = s.held
 		for _, p := range d.Pools {
-			s.room = int(p.MaxRuns)
+			s.room, s.queues = int(p.MaxRuns), p.Queues
 		}
 	}
 	if m.Drain != nil {
