@@ -141,10 +141,13 @@ func mergeEntry(content []byte, entries protoreflect.Map, field protoreflect.Fie
 		}
 		if wireType == protowire.BytesType && (number == 1 || number == 2) {
 			bytes, _ := protowire.ConsumeBytes(content[tag : tag+size])
-			if number == 1 {
+			switch {
+			case number == 1:
 				key = string(bytes)
-			} else {
+			case field.MapValue().Kind() == protoreflect.StringKind:
 				value = bytes
+			default:
+				value = append(value, bytes...) // a message that comes in parts is merged
 			}
 		}
 		content = content[tag+size:]

@@ -196,9 +196,9 @@ func (s *Server) InterruptJobs(ctx context.Context, m *stintv1.InterruptJobsRequ
 		}
 		switch {
 		case errors.Is(c.err, errJobNotFound) && c.state.Terminal(): // past retention, known to have ended
-			r.Error = itemError(i, errTooLate)
+			r.Error = s.refuseItem(i, errTooLate)
 		case c.err != nil:
-			r.Error = itemError(i, c.err)
+			r.Error = s.refuseItem(i, c.err)
 		default:
 			r.Status = stintv1.InterruptStatus(effects[i])
 		}
@@ -218,7 +218,7 @@ func (s *Server) RetryJobs(ctx context.Context, m *stintv1.RetryJobsRequest) (*s
 	if err != nil {
 		return nil, err
 	}
-	return &stintv1.RetryJobsResponse{Results: jobResults(m.GetIds(), changed)}, nil
+	return &stintv1.RetryJobsResponse{Results: s.jobResults(m.GetIds(), changed)}, nil
 }
 
 // DeleteJobs deletes each job, in one transaction.
@@ -232,15 +232,15 @@ func (s *Server) DeleteJobs(ctx context.Context, m *stintv1.DeleteJobsRequest) (
 	if err != nil {
 		return nil, err
 	}
-	return &stintv1.DeleteJobsResponse{Results: jobResults(m.GetIds(), changed)}, nil
+	return &stintv1.DeleteJobsResponse{Results: s.jobResults(m.GetIds(), changed)}, nil
 }
 
-func jobResults(ids []string, changed []changedJob) []*stintv1.JobResult {
+func (s *Server) jobResults(ids []string, changed []changedJob) []*stintv1.JobResult {
 	results := make([]*stintv1.JobResult, len(changed))
 	for i, c := range changed {
 		results[i] = &stintv1.JobResult{Id: ids[i]}
 		if c.err != nil {
-			results[i].Error = itemError(i, c.err)
+			results[i].Error = s.refuseItem(i, c.err)
 		}
 		if c.job != nil {
 			results[i].State = stintv1.JobState(c.state)

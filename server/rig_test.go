@@ -30,6 +30,7 @@ type rig struct {
 	ctx     context.Context
 	server  *server.Server
 	store   store.Store
+	matcher *dispatch.Dispatcher
 	conn    *grpc.ClientConn
 	jobs    stintv1.JobServiceClient
 	queues  stintv1.QueueServiceClient
@@ -95,11 +96,13 @@ func newRig(t *testing.T, cfg rigConfig) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.matcher = d
 	if r.server, err = server.New(r.store, d, cfg.server, log); err != nil {
 		t.Fatal(err)
 	}
 	lis := bufconn.Listen(1 << 20)
-	go func() { r.ended <- r.server.Serve(context.WithoutCancel(r.ctx), lis, r.http) }()
+	serving := context.WithoutCancel(r.ctx)
+	go func() { r.ended <- r.server.Serve(serving, lis, r.http) }()
 	r.conn, err = grpc.NewClient("passthrough:///stint",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))

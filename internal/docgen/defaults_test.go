@@ -71,13 +71,13 @@ func written(t *testing.T, s section) (string, error) {
 	return b.String(), err
 }
 
-func TestBlock(t *testing.T) {
+func TestFlagBlock(t *testing.T) {
 	help := "A command.\n\nUsage:\n  x [flags]\n\nFlags:\n      --far int   how far\n                  it goes (default 3)\n  -h, --help      help for x\n\n" +
 		"Global Flags:\n      --server string   where\n"
-	if got, want := block(help, "Flags:"), "      --far int   how far\n                  it goes (default 3)\n"; got != want {
+	if got, want := flagBlock(help), "      --far int   how far\n                  it goes (default 3)\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := block("A command.\n", "Flags:"); got != "" {
+	if got := flagBlock("A command.\n"); got != "" {
 		t.Errorf("a help without flags gave %q", got)
 	}
 }

@@ -27,7 +27,7 @@ func writeProgram(b *strings.Builder, main string) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(b, "\n## Flags\n\nOf every command:\n\n```\n%s```\n", block(help, "Flags:"))
+	fmt.Fprintf(b, "\n## Flags\n\nOf every command:\n\n```\n%s```\n", flagBlock(help))
 	return p.writeFlags(b)
 }
 
@@ -57,7 +57,7 @@ func (p program) writeFlags(b *strings.Builder, command ...string) error {
 		if err != nil {
 			return err
 		}
-		if flags := block(help, "Flags:"); flags != "" {
+		if flags := flagBlock(help); flags != "" {
 			fmt.Fprintf(b, "\n### stint %s\n\n```\n%s```\n", strings.Join(path, " "), flags)
 		}
 		if err := p.writeFlags(b, path...); err != nil {
@@ -85,9 +85,9 @@ func (p program) commands(command []string) ([]string, error) {
 	return names, nil
 }
 
-// block is what stands below a heading of a help text, up to the next empty line, without the flag --help.
-func block(help, heading string) string {
-	_, after, _ := strings.Cut(help, "\n"+heading+"\n")
+// flagBlock is what stands below "Flags:" in a help text, up to the next empty line, without the flag --help.
+func flagBlock(help string) string {
+	_, after, _ := strings.Cut(help, "\nFlags:\n")
 	var b strings.Builder
 	for line := range strings.Lines(after) {
 		if strings.TrimSpace(line) == "" {

@@ -1,0 +1,15 @@
+package dispatch
+
+// Unseen is how many assignments the session remembers because its worker has not acknowledged them.
+func (s *Session) Unseen() int {
+	s.d.mu.Lock()
+	defer s.d.mu.Unlock()
+	return len(s.unseen)
+}
+
+// Known is how many queues, workers and claims the dispatcher remembers.
+func (d *Dispatcher) Known() (queues, workers, claims int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.queues), len(d.workers), len(d.claims)
+}

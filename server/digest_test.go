@@ -1,0 +1,186 @@
+package server
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
+)
+
+func digestOf(t *testing.T, m *stintv1.JobSpec) string {
+	t.Helper()
+	payload, _, err := payloadContent(m.GetPayload())
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch := []byte("left from another job")
+	d := digest(m, payload, &scratch)
+	return hex.EncodeToString(d[:])
+}
+
+func textPayload(s string) *stintv1.Payload {
+	return &stintv1.Payload{Content: &stintv1.Payload_Text{Text: s}}
+}
+
+func dataPayload(s string) *stintv1.Payload {
+	return &stintv1.Payload{Content: &stintv1.Payload_Data{Data: []byte(s)}}
+}
+
+func jsonPayload(v *structpb.Value) *stintv1.Payload {
+	return &stintv1.Payload{Content: &stintv1.Payload_Json{Json: v}}
+}
+
+// wholeSpec has every field that a job can have at once.
+func wholeSpec() *stintv1.JobSpec {
+	payload := textPayload("payload")
+	payload.ContentType = "text/plain"
+	return &stintv1.JobSpec{
+		Id: "0188bac7-4afa-78aa-bc3b-bd1eef28d881", Queue: "media/thumbnails", Payload: payload,
+		Priority: stintv1.Priority_PRIORITY_HIGH, Start: &stintv1.JobSpec_RunAt{RunAt: &timestamppb.Timestamp{Seconds: 1e9, Nanos: 7}},
+		StartBy: &timestamppb.Timestamp{Seconds: 2e9, Nanos: 7}, Lease: &durationpb.Duration{Seconds: 60, Nanos: 7},
+		Retry: &stintv1.RetryPolicy{MaxAttempts: 4, Backoff: &stintv1.RetryPolicy_Exponential{Exponential: &stintv1.ExponentialBackoff{
+			Initial: &durationpb.Duration{Seconds: 1, Nanos: 7}, Max: &durationpb.Duration{Seconds: 60, Nanos: 7}, Multiplier: 3,
+		}}},
+		Labels: map[string]string{"customer": "42", "a": "b"}, Subject: "order/4711",
+		TraceContext: &stintv1.TraceContext{Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Tracestate: "a=b"},
+	}
+}
+
+// digests are stored with jobs: these values never change. A field that comes to JobSpec gets a row of its own.
+var digests = []struct {
+	name, want string
+	spec       *stintv1.JobSpec
+}{
+	{"queue only", "e07598f1bb868560212cf568a7747780", &stintv1.JobSpec{Queue: "q"}},
+	{"empty payload", "e07598f1bb868560212cf568a7747780", &stintv1.JobSpec{Queue: "q", Payload: &stintv1.Payload{}}},
+	{"empty data", "a3792ddf9b0476bc61baf730c5671505", &stintv1.JobSpec{Queue: "q", Payload: dataPayload("")}},
+	{"data", "188294621b1f0c1e03c9245b75f1d7ff", &stintv1.JobSpec{Queue: "q", Payload: dataPayload("1")}},
+	{"text", "2f796037eee0dd662b981deb9e90dab7", &stintv1.JobSpec{Queue: "q", Payload: textPayload("1")}},
+	{"json", "85c5f96dd07be00d0ae5f97a5dd98820", &stintv1.JobSpec{Queue: "q", Payload: jsonPayload(structpb.NewNumberValue(1))}},
+	{"json object", "7e66a4414d89558c2812f348bed6b989", &stintv1.JobSpec{Queue: "q", Payload: jsonPayload(structpb.NewStructValue(&structpb.Struct{
+		Fields: map[string]*structpb.Value{
+			"b": structpb.NewNullValue(), "a": structpb.NewStringValue("<é\u2028>"), "c": structpb.NewBoolValue(true),
+			"d": structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{structpb.NewNumberValue(1e21), structpb.NewNumberValue(-0.5)}}),
+		},
+	}))}},
+	{"content type", "8401c76ef6243d856d328a837affc7e7", &stintv1.JobSpec{Queue: "q", Payload: &stintv1.Payload{ContentType: "a"}}},
+	{"4096 bytes", "1afe9c3c982aee50a53a1b918634fb26", &stintv1.JobSpec{Queue: "q", Payload: dataPayload(strings.Repeat("x", 4096))}},
+	{"4097 bytes", "ea59fb961afb5e372f0fc0183158c647", &stintv1.JobSpec{Queue: "q", Payload: dataPayload(strings.Repeat("x", 4097))}},
+	{"priority", "5613fb3c344e931adbc05676e8c8ec1a", &stintv1.JobSpec{Queue: "q", Priority: stintv1.Priority_PRIORITY_NORMAL}},
+	{"run_at", "4d9c3241a2487ea6d6595b414b0db90b", &stintv1.JobSpec{Queue: "q", Start: &stintv1.JobSpec_RunAt{RunAt: timestamppb.New(time.Unix(1, 0))}}},
+	{"delay", "ab11d877fbf5f658801b4b756277a0a1", &stintv1.JobSpec{Queue: "q", Start: &stintv1.JobSpec_Delay{Delay: durationpb.New(time.Second)}}},
+	{"no delay", "51bbab63f56385d72f9dd983a7585c9f", &stintv1.JobSpec{Queue: "q", Start: &stintv1.JobSpec_Delay{Delay: &durationpb.Duration{}}}},
+	{"start_by", "2e37aeb7ee15260dd8bd933d1d8b6770", &stintv1.JobSpec{Queue: "q", StartBy: timestamppb.New(time.Unix(1, 0))}},
+	{"lease", "3e6ecae7d7b4555ceab2f42af8ebb922", &stintv1.JobSpec{Queue: "q", Lease: durationpb.New(time.Second)}},
+	{"max_attempts", "c8e241ec57c9788ccbc58e051379b50d", &stintv1.JobSpec{Queue: "q", Retry: &stintv1.RetryPolicy{MaxAttempts: 1}}},
+	{"initial", "43659ac08a4c1c2766946f5c2262f376", &stintv1.JobSpec{Queue: "q", Retry: curve(&stintv1.ExponentialBackoff{Initial: durationpb.New(time.Second)})}},
+	{"max", "f38c03ec06c54721abb7ba816b5a0abd", &stintv1.JobSpec{Queue: "q", Retry: curve(&stintv1.ExponentialBackoff{Max: durationpb.New(time.Second)})}},
+	{"multiplier", "a20b042699526a68e69f948a48ba72c6", &stintv1.JobSpec{Queue: "q", Retry: curve(&stintv1.ExponentialBackoff{Multiplier: 1})}},
+	{"a label", "5bd91ca7ddbe2f08f06a319cc8eaf0fc", &stintv1.JobSpec{Queue: "q", Labels: map[string]string{"a": ""}}},
+	{"two labels", "5f469e16959bcbb12506a8f7a88a8106", &stintv1.JobSpec{Queue: "q", Labels: map[string]string{"b": "2", "a": "1"}}},
+	{"subject", "b586231abe74ecf97edbcc5a35fc32dc", &stintv1.JobSpec{Queue: "q", Subject: "a"}},
+	{"all", "e94bea3a29333b1b1c9d70086c87527e", wholeSpec()},
+}
+
+func curve(e *stintv1.ExponentialBackoff) *stintv1.RetryPolicy {
+	return &stintv1.RetryPolicy{Backoff: &stintv1.RetryPolicy_Exponential{Exponential: e}}
+}
+
+// TestDigestGolden: what is stored stays comparable.
+func TestDigestGolden(t *testing.T) {
+	seen := map[string]string{}
+	for _, row := range digests {
+		got := digestOf(t, row.spec)
+		if got != row.want {
+			t.Errorf("%s: %s, want %s", row.name, got, row.want)
+		}
+		if other, same := seen[got]; same && row.name != "empty payload" {
+			t.Errorf("%s and %s have the same digest", row.name, other)
+		}
+		seen[got] = row.name
+	}
+}
+
+// TestDigestFields: every field but the id and the trace counts, so that a repeat with anything changed is a conflict.
+func TestDigestFields(t *testing.T) {
+	base := wholeSpec()
+	want := digestOf(t, base)
+	changed := 0
+	eachLeaf(base.ProtoReflect(), "", func(path string, set func()) {
+		set()
+		got := digestOf(t, base)
+		if outside := path == "id" || strings.HasPrefix(path, "trace_context."); (got == want) != outside {
+			t.Errorf("%s: the digest changed: %t", path, got != want)
+		}
+		changed++
+		base = wholeSpec()
+	}, func() protoreflect.Message { return base.ProtoReflect() })
+	if changed < 20 {
+		t.Errorf("%d fields were changed", changed)
+	}
+	for _, labels := range []map[string]string{
+		{"customer": "42"}, {"customer": "42", "a": "b", "c": ""}, {"customer": "b", "a": "42"}, {"customer": "42", "a": "c"}, {"customera": "42", "": "b"},
+	} {
+		m := wholeSpec()
+		m.Labels = labels
+		if digestOf(t, m) == want {
+			t.Errorf("labels %v: the digest did not change", labels)
+		}
+	}
+	same := wholeSpec()
+	same.Id, same.TraceContext, same.Labels = "", nil, map[string]string{"a": "b", "customer": "42"}
+	if digestOf(t, same) != want {
+		t.Error("another id, no trace, and the labels in another order: the digest changed")
+	}
+}
+
+// eachLeaf calls fn for every scalar below m, with what sets it to another value. m must have every field that is not
+// an alternative to one it has.
+func eachLeaf(m protoreflect.Message, path string, fn func(string, func()), again func() protoreflect.Message) {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		here := path + string(f.Name())
+		set := m.Has(f)
+		if of := f.ContainingOneof(); of != nil && !set && m.WhichOneof(of) != nil {
+			continue
+		}
+		switch {
+		case !set:
+			fn(here+" (which the test does not set)", func() {})
+		case f.IsMap():
+		case f.Kind() == protoreflect.MessageKind:
+			eachLeaf(m.Get(f).Message(), here+".", fn, func() protoreflect.Message { return again().Get(f).Message() })
+		default:
+			fn(here, func() { m := again(); m.Set(f, another(m.Get(f))) })
+		}
+	}
+}
+
+// another is a value other than v.
+func another(v protoreflect.Value) protoreflect.Value {
+	switch v := v.Interface().(type) {
+	case string:
+		return protoreflect.ValueOf(v + "x")
+	case int32:
+		return protoreflect.ValueOf(v + 1)
+	case int64:
+		return protoreflect.ValueOf(v + 1)
+	case uint32:
+		return protoreflect.ValueOf(v + 1)
+	case float64:
+		return protoreflect.ValueOf(v + 1)
+	case protoreflect.EnumNumber:
+		return protoreflect.ValueOf(v + 10)
+	default:
+		panic(fmt.Sprintf("a field of type %T", v))
+	}
+}
