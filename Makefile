@@ -37,7 +37,7 @@ bench: build ## Measure the numbers that the contract holds, as JSON
 
 # What `make soak` raises. STINT_SOAK=1 asks simtest and blackbox for their long settings.
 export STINT_SOAK ?=
-export STINT_CRASH_CYCLES ?= 1000
+CRASH_CYCLES ?= 1000
 FUZZTIME ?= 10s
 TIMEOUT ?= 10m
 
@@ -51,14 +51,14 @@ race: ## Run them under the race detector (needs a C compiler)
 		echo "race: needs a C compiler, and $$cc is not installed; for example: apt-get install gcc libc6-dev" >&2; exit 1; }
 	CGO_ENABLED=1 go test -race -timeout $(TIMEOUT) ./...
 
-# The crash test of the store: STINT_CRASH_CYCLES cycles of write, crash, clone, reopen.
+# The crash test of the store: CRASH_CYCLES cycles of write, crash, clone, reopen. Elsewhere it runs a few.
 CRASH_PACKAGE := ./internal/store/pebblestore
 CRASH_TEST := ^TestCrash
 
 .PHONY: sim
 sim: ## Simulate whole systems in virtual time; crash the store a thousand times; prove that the crash test can fail
 	go test -count=1 -timeout $(TIMEOUT) ./internal/simtest/...
-	.ci/crash $(CRASH_PACKAGE) '$(CRASH_TEST)' $(TIMEOUT)
+	STINT_CRASH_CYCLES=$(CRASH_CYCLES) .ci/crash $(CRASH_PACKAGE) '$(CRASH_TEST)' $(TIMEOUT)
 
 .PHONY: blackbox
 blackbox: build $(BIN)/grpcurl ## Drive the real binary from outside: kill -9, pipes, a shell worker
@@ -82,7 +82,7 @@ cover: ## Measure what the tests cover: .tmp/cover.html
 
 .PHONY: soak
 soak: ## Run sim, blackbox and fuzz with long settings
-	$(MAKE) sim blackbox fuzz STINT_SOAK=1 STINT_CRASH_CYCLES=50000 FUZZTIME=10m TIMEOUT=6h
+	$(MAKE) sim blackbox fuzz STINT_SOAK=1 CRASH_CYCLES=50000 FUZZTIME=10m TIMEOUT=6h
 
 ## ---- check ----
 

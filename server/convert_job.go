@@ -93,7 +93,7 @@ func shorten(f *stintv1.Failure) {
 	f.Type, f.Message = cut(f.GetType(), shortText), cut(f.GetMessage(), shortText)
 	f.Stack, f.Causes = nil, nil
 	if f.GetProcess() != nil {
-		f.Process.StderrTail = ""
+		f.Process.Signal, f.Process.StderrTail = cut(f.GetProcess().GetSignal(), shortText), ""
 	}
 }
 

@@ -226,12 +226,24 @@ func (s *Server) wireAcks(to []*stintv1.FinishAck, acks []dispatch.Ack, first in
 		m := &stintv1.FinishAck{
 			LeaseToken: a.Token, Status: wireStatuses[a.Status], JobState: stintv1.JobState(a.State),
 		}
-		if a.Err != nil {
-			m.Error = s.refuseItem(first+i, a.Err)
+		if err := refusedAck(a); err != nil {
+			m.Error = s.refuseItem(first+i, err)
 		}
 		to = append(to, m)
 	}
 	return to
+}
+
+// refusedAck is why a finish did not count; nil if it did, or if another outcome did.
+func refusedAck(a *dispatch.Ack) error {
+	switch a.Status {
+	case dispatch.AckUnknown:
+		return errTokenUnknown
+	case dispatch.AckSuperseded:
+		return errTokenStale
+	default:
+		return a.Err
+	}
 }
 
 func wireVerdicts(verdicts []dispatch.Verdict) []*stintv1.Verdict {

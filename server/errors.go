@@ -61,6 +61,8 @@ var (
 	errTooLate        = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_INTERRUPT_TOO_LATE, message: "the job is terminal"}
 	errInvalidState   = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_INVALID_STATE, message: "the job's state does not allow this"}
 	errOutcomeMissing = &refusal{code: codes.InvalidArgument, reason: stintv1.Reason_REASON_OUTCOME_MISSING, field: "outcome", message: "the finish carries no known outcome"}
+	errTokenUnknown   = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_TOKEN_UNKNOWN, field: "lease_token", message: "no run of this server has this token, or its job was deleted"}
+	errTokenStale     = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_TOKEN_STALE, field: "lease_token", message: "the run no longer owns its job"}
 	errPageToken      = &refusal{code: codes.InvalidArgument, reason: stintv1.Reason_REASON_PAGE_TOKEN_INVALID, field: "page_token", message: "the page token is not one of this query's"}
 	errEtag           = &refusal{code: codes.Aborted, reason: stintv1.Reason_REASON_ETAG_MISMATCH, field: "etag", message: "the queue changed since the etag was read"}
 	errStopping       = &refusal{code: codes.Unavailable, reason: stintv1.Reason_REASON_SERVER_STOPPING, message: "the server is stopping", retryAfter: time.Second}

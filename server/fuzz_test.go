@@ -145,12 +145,20 @@ func FuzzPageToken(f *testing.F) {
 // TestCodecDepth: a message that is nested without end is refused, also by the tolerant decoder.
 func TestCodecDepth(t *testing.T) {
 	nested := func(depth int) []byte {
-		b := protowire.AppendBytes(protowire.AppendTag(nil, 3, protowire.BytesType), []byte{0xff}) // a string_value
-		for range depth / 2 {
-			b = protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), b) // a value of a list
-			b = protowire.AppendBytes(protowire.AppendTag(nil, 6, protowire.BytesType), b) // a list_value
+		inner := protowire.AppendString(protowire.AppendTag(nil, 3, protowire.BytesType), "\xff") // a string_value
+		sizes := []int{len(inner)}
+		for range depth {
+			sizes = append(sizes, 1+protowire.SizeBytes(sizes[len(sizes)-1]))
 		}
-		return b
+		var b []byte
+		for i := depth - 1; i >= 0; i-- {
+			field := protowire.Number(6) // a list_value
+			if i%2 == 0 {
+				field = 1 // a value of that list
+			}
+			b = protowire.AppendVarint(protowire.AppendTag(b, field, protowire.BytesType), uint64(sizes[i]))
+		}
+		return append(b, inner...)
 	}
 	for depth, taken := range map[int]bool{9_000: true, 11_000: false} {
 		if err := unmarshalAnyText(nested(depth), new(structpb.Value).ProtoReflect(), 0); (err == nil) != taken {

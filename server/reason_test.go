@@ -124,15 +124,41 @@ func (f forgetful) View(ctx context.Context, fn func(store.Reader) error) error 
 // oldID is a UUIDv7 of 1970.
 const oldID = "00000000-0001-7000-8000-000000000000"
 
+// finishOne is what a finish is answered with.
+func (r *rig) finishOne(f *stintv1.Finish) said {
+	answer, err := r.workers.FinishRuns(r.ctx, &stintv1.FinishRunsRequest{Finishes: []*stintv1.Finish{f}})
+	if err != nil {
+		return ofCall(err)
+	}
+	return ofItem(answer.GetAcks()[0].GetError())
+}
+
 // reasons says how each reason comes about and what a caller is told. Those without a way are never sent.
 var reasons = map[stintv1.Reason]struct {
 	want    said // but for the reason
 	config  func() rigConfig
 	provoke func(*rig) said
 }{
-	stintv1.Reason_REASON_UNSPECIFIED:   {}, // by its meaning
-	stintv1.Reason_REASON_TOKEN_UNKNOWN: {}, // finishes and verdicts say it by a status of their own: UNKNOWN
-	stintv1.Reason_REASON_TOKEN_STALE:   {}, // the same: SUPERSEDED, and the reasons of STOP
+	stintv1.Reason_REASON_UNSPECIFIED: {}, // by its meaning
+	stintv1.Reason_REASON_TOKEN_UNKNOWN: {
+		want: said{code: codes.NotFound, field: "lease_token"},
+		provoke: func(r *rig) said {
+			return r.finishOne(&stintv1.Finish{LeaseToken: "nobody's", Outcome: &stintv1.Finish_Success{Success: &stintv1.Success{}}})
+		},
+	},
+	stintv1.Reason_REASON_TOKEN_STALE: {
+		want: said{code: codes.FailedPrecondition, field: "lease_token"},
+		provoke: func(r *rig) said {
+			r.add("q", "a")
+			a := r.claim("q")
+			if _, err := r.jobs.InterruptJobs(r.ctx, &stintv1.InterruptJobsRequest{
+				Ids: []string{a.GetJobId()}, Level: stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL,
+			}); err != nil {
+				return ofCall(err) // it would have withdrawn the run
+			}
+			return r.finishOne(&stintv1.Finish{LeaseToken: a.GetLeaseToken(), Outcome: &stintv1.Finish_Success{Success: &stintv1.Success{}}})
+		},
+	},
 	stintv1.Reason_REASON_INVALID_FIELD: {
 		want:    said{code: codes.InvalidArgument, field: "queue"},
 		provoke: func(r *rig) said { return r.submitOne(&stintv1.JobSpec{Queue: "Q"}) },
@@ -226,11 +252,7 @@ var reasons = map[stintv1.Reason]struct {
 	stintv1.Reason_REASON_OUTCOME_MISSING: {
 		want: said{code: codes.InvalidArgument, field: "outcome"},
 		provoke: func(r *rig) said {
-			answer, err := r.workers.FinishRuns(r.ctx, &stintv1.FinishRunsRequest{Finishes: []*stintv1.Finish{{}}})
-			if err != nil {
-				return ofCall(err)
-			}
-			return ofItem(answer.GetAcks()[0].GetError())
+			return r.finishOne(&stintv1.Finish{})
 		},
 	},
 	stintv1.Reason_REASON_INSTANCE_IN_USE: {

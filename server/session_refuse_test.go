@@ -53,7 +53,7 @@ func TestSessionBadItems(t *testing.T) {
 			< refused 8 demand[0]: INVALID_FIELD version
 			< refused 8 seen[0]: INVALID_FIELD seen
 			< ack none REJECTED, [0] OUTCOME_MISSING outcome, recorded 8
-			< ack unknown UNKNOWN, recorded 8
+			< ack unknown UNKNOWN, [1] TOKEN_UNKNOWN lease_token, recorded 8
 			> 9, demand 3 q×1
 			< report 0, next in ~3s
 			< assignment 1: a/1 of q in pool 0
@@ -120,7 +120,7 @@ func TestSessionInvalidText(t *testing.T) {
 			< ack a/1 REJECTED, [0] INVALID_FIELD failure.message, recorded 2
 			< ack a/1 REJECTED, [1] INVALID_FIELD released.reason, recorded 2
 			< ack a/1 REJECTED, [2] INVALID_FIELD success.result.text, recorded 2
-			< ack a�b UNKNOWN, recorded 2`)
+			< ack a�b UNKNOWN, [3] TOKEN_UNKNOWN lease_token, recorded 2`)
 		w.say(finish(success(token)))
 		w.expect(`
 			> 3, finish a/1 success

@@ -50,7 +50,7 @@ func TestSessionLife(t *testing.T) {
 			< ack b/1 CONFLICT, job BACKOFF, recorded 6
 			> 7, finish c/1 released, finish never assigned success
 			< ack c/1 RECORDED, job SCHEDULED, recorded 7
-			< ack never assigned UNKNOWN, recorded 7
+			< ack never assigned UNKNOWN, [1] TOKEN_UNKNOWN lease_token, recorded 7
 			- 2s pass
 			< assignment 4: b/2 of q in pool 0
 			< assignment 5: c/2 of q in pool 0
@@ -135,7 +135,7 @@ func TestSessionFirstMessage(t *testing.T) {
 		w.expect(`
 			> 1, hello x, demand 7 q×1, finish y success, report
 			< welcome; x STOP UNKNOWN, report in ~15s
-			< ack y UNKNOWN, recorded 1
+			< ack y UNKNOWN, [0] TOKEN_UNKNOWN lease_token, recorded 1
 			< report 1, next in ~3s
 			< assignment 1: a/1 of q in pool 0
 			< demand 7`)

@@ -271,12 +271,12 @@ func TestFinishRuns(t *testing.T) {
 			released(r.token("c/1")),
 		), "; ", "\n")
 		want := trimLines(`
-			x UNKNOWN
+			x UNKNOWN, [0] TOKEN_UNKNOWN lease_token
 			b/1 REJECTED, [1] OUTCOME_MISSING outcome
 			b/1 RECORDED, job SUCCEEDED
 			b/1 DUPLICATE, job SUCCEEDED
 			b/1 CONFLICT, job SUCCEEDED
-			a/1 SUPERSEDED, job RUNNING
+			a/1 SUPERSEDED, job RUNNING, [5] TOKEN_STALE lease_token
 			c/1 RECORDED, job SCHEDULED`)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)

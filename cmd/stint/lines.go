@@ -64,8 +64,8 @@ func (g *globals) submitLines(ctx context.Context, c *client.Client, like client
 	if wait {
 		err = g.waitForLines(ctx, c, s.stored)
 	}
-	if len(s.errs.codes) > 0 {
-		return exitWith(exitFailed)
+	if refused := s.errs.exit(); refused != nil {
+		return refused
 	}
 	return err
 }

@@ -129,7 +129,7 @@ func TestSubmitLinesAndWait(t *testing.T) {
 	}()
 	got := stint(t, "good\nbad\nodd\nfine\n", server, "submit", "numbers", "--lines", "--wait", "--timeout", "1m")
 	wantCode(t, got, 1, " is FAILED: exit status 3\n  | it is bad\n")
-	wantCode(t, got, 1, " is PARKED: WORKER\n")
+	wantCode(t, got, 1, " is PARKED: WORKER: exit status 4\n")
 	wantCode(t, got, 1, "1 PARKED, 2 SUCCEEDED, 1 FAILED\n")
 	wantCode(t, <-worked, 0, "4 runs, 4 outcomes recorded\n")
 }

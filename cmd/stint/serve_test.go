@@ -86,6 +86,25 @@ func TestServeKeepsItsData(t *testing.T) {
 	}
 }
 
+// With --memory nothing is written, nor kept.
+func TestServeMemory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for range 2 {
+		line, stop := startServer(t, "--memory", "--http", "")
+		server := "--server=" + line.GRPC
+		if out := ok(t, server, "job", "list", "-o", "jsonl"); line.Data != "memory" || out != "" {
+			t.Errorf("with data in %q it begins with:\n%s", line.Data, out)
+		}
+		submit(t, server, "q")
+		if got := stop(); got.code != 0 {
+			t.Errorf("a stop ended it with %d: %s", got.code, got.stderr)
+		}
+	}
+	if made, err := os.ReadDir("."); err != nil || len(made) > 0 {
+		t.Errorf("it wrote %v, %v", made, err)
+	}
+}
+
 // A directory that is not ours, or is newer, is refused with 11 and left as it is.
 func TestServeRefusesDirectory(t *testing.T) {
 	for name, content := range map[string]string{"notes.txt": "mine", "STINT": "stint data directory, format 999\n"} {

@@ -97,6 +97,9 @@ func (g *globals) tellOutcome(job *stintv1.Job) {
 	switch {
 	case job.GetState() == stintv1.JobState_JOB_STATE_PARKED:
 		why = ": " + name(job.GetParkReason(), "PARK_REASON_")
+		if message := job.GetFailure().GetMessage(); message != "" {
+			why += ": " + message
+		}
 	case job.GetState() == stintv1.JobState_JOB_STATE_CANCELLED && job.GetInterrupt().GetReason() != "":
 		why = ": " + job.GetInterrupt().GetReason()
 	case job.GetFailure() != nil:

@@ -91,6 +91,9 @@ func (f *workFlags) check(queues []string) error {
 	if len(slices.Compact(slices.Sorted(slices.Values(queues)))) < len(queues) {
 		return usageError("a queue is named twice")
 	}
+	if len(queues) > 64 {
+		return usageError("%d queues: a worker serves at most 64", len(queues))
+	}
 	if f.concurrency < 1 || f.concurrency > 4096 {
 		return usageError("--concurrency %d: want 1 to 4096", f.concurrency)
 	}

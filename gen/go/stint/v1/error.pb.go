@@ -86,8 +86,8 @@ const (
 	// A newer session of the same instance took over; this stream is over. Its finishes counted.
 	// Cure: none; go on with the newer stream.
 	Reason_REASON_SESSION_REPLACED Reason = 18
-	// The stream broke the order of the session: something came before hello, hello came twice, or no hello came in time.
-	// Cure: send hello as the first message, once, within ten seconds.
+	// The order of the session is broken: something came before hello, or no hello came in time, which ends the stream; or
+	// hello came again, which is refused alone. Cure: send hello as the first message, once, within ten seconds.
 	Reason_REASON_SESSION_ORDER Reason = 19
 	// The worker did not acknowledge a delivery in time, so it seems not to read its stream; the server ended it.
 	// Cure: read the stream continuously and send `seen` within a second of an assignment.

@@ -1141,7 +1141,7 @@ type FinishAck struct {
 	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
 	// What became of it.
 	Status FinishStatus `protobuf:"varint,2,opt,name=status,proto3,enum=stint.v1.FinishStatus" json:"status,omitempty"`
-	// Why, when REJECTED.
+	// Why, when REJECTED (the field to blame), UNKNOWN (TOKEN_UNKNOWN) or SUPERSEDED (TOKEN_STALE).
 	Error *ItemError `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	// Where the job stands after it; UNSPECIFIED when UNKNOWN or REJECTED.
 	JobState      JobState `protobuf:"varint,4,opt,name=job_state,json=jobState,proto3,enum=stint.v1.JobState" json:"job_state,omitempty"`
@@ -1207,10 +1207,11 @@ func (x *FinishAck) GetJobState() JobState {
 	return JobState_JOB_STATE_UNSPECIFIED
 }
 
-// ReportAnswer answers a report.
+// ReportAnswer answers a report. It may come again for the same report, without verdicts, when runs were assigned since
+// that need an earlier one than was asked for.
 type ReportAnswer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The seq of the message that held the report.
+	// The seq of the message that held the report; 0 while none was sent.
 	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	// A verdict for each run it listed, in its order.
 	Verdicts []*Verdict `protobuf:"bytes,2,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
