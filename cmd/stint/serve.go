@@ -62,7 +62,7 @@ reconnect; a second signal ends the process at once, which loses nothing that wa
 	flags.DurationVar(&f.grace, "grace", 20*time.Second, "how long a stop waits for calls and sessions to end")
 	flags.Var(&f.maxPayload, "max-payload", "largest payload and result; at most 3MiB")
 	flags.Var(&f.reserve, "reserve", "free space under which new jobs are refused")
-	flags.DurationVar(&f.retain, "retain", pebblestore.DefaultRetain, "how long finished jobs are kept")
+	flags.DurationVar(&f.retain, "retain", pebblestore.DefaultRetain, "how long finished jobs are kept; up to 3h longer, or an eighth of it if that is more")
 	flags.BoolVar(&f.insecure, "insecure", false, "allow addresses that other hosts can reach: there is no authentication yet")
 	flags.StringVar(&f.logFormat, "log-format", "text", "how the log on standard error looks: text, json")
 	flags.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least level that is logged: debug, info, warn, error")

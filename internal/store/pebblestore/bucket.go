@@ -24,6 +24,7 @@ type bucket struct {
 	// The times inside the bucket's UUIDv7s, in milliseconds by their makers' clocks: an id outside of them is not here.
 	v7min, v7max int64
 	other        bool      // it holds ids that are not UUIDv7
+	begun        time.Time // the first submit
 	submitted    time.Time // the last submit
 	ended        time.Time // the last end
 	trim         uint32    // how many of its chunks are trimmed
@@ -65,6 +66,7 @@ func (b *bucket) write(w *writer) {
 	w.time(4, b.submitted, 0)
 	w.time(5, b.ended, 0)
 	w.uint(6, uint64(b.trim))
+	w.time(7, b.begun, 0)
 }
 
 func readBucket(raw []byte) (*bucket, error) {
@@ -84,6 +86,8 @@ func readBucket(raw []byte) (*bucket, error) {
 			b.ended = r.time(0)
 		case 6:
 			b.trim = uint32(r.v)
+		case 7:
+			b.begun = r.time(0)
 		}
 	}
 	return b, r.err

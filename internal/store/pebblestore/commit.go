@@ -107,7 +107,7 @@ func (s *Store) transact(fn func(store.Tx) error) error {
 	if err := guard(fn, t); err != nil {
 		return err
 	}
-	if len(t.changes) > 0 || len(t.queues) > 0 || t.drop != nil {
+	if len(t.changes) > 0 || len(t.queues) > 0 || t.also != nil {
 		s.handOver(t)
 	}
 	return nil
@@ -150,8 +150,8 @@ func (s *Store) handOver(t *tx) {
 	}
 	s.state.mu.Unlock()
 
-	if t.dropWrites != nil {
-		t.dropWrites()
+	if t.also != nil {
+		t.also()
 	}
 
 	for _, q := range t.queues {

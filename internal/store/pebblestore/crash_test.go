@@ -47,7 +47,7 @@ func TestCrash(t *testing.T) {
 
 // TestCrashWithRetention is the same while finished jobs and their ids leave by range.
 func TestCrashWithRetention(t *testing.T) {
-	cfg := Config{SnapshotBytes: 2048, Reserve: -1, RetainJobs: 40, RememberJobs: 200}
+	cfg := Config{SnapshotBytes: 2048, Reserve: -1, RetainJobs: 40, RememberJobs: 200, Retain: time.Millisecond, Remember: 8 * time.Millisecond}
 	crash(t, cfg, 50, crashCycles(t)/5+1)
 }
 
@@ -248,7 +248,8 @@ func (c *crasher) read(ctx context.Context, random *rand.Rand) {
 // retain does the store's retention, more often than its own clock would.
 func (c *crasher) retain(ctx context.Context) {
 	for ctx.Err() == nil {
-		if _, err := c.store.retain(); err != nil && ctx.Err() == nil {
+		_, err := c.store.retain()
+		if err := errors.Join(err, c.store.closeBucket()); err != nil && ctx.Err() == nil {
 			select {
 			case <-c.store.closing:
 				return

@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,8 @@ import (
 
 // Retention takes finished jobs away by range, in two steps, so that it costs no write per job. A trim reduces a chunk
 // of finished jobs to their final states, a byte each, so that a repeated submit is still answered. A forget takes a
-// whole bucket's ids, a retention time after its last end. Jobs that are not terminal survive both.
+// whole bucket's ids. Both work on buckets that take no more jobs, some time after the last end in them; where jobs are
+// few, a bucket is closed before it is full. Jobs that are not terminal survive both.
 
 // chunkBits: a trim takes 2^14 jobs at a time. They are variables only for tests.
 var (
@@ -26,6 +28,8 @@ var (
 const (
 	upkeepPeriod  = time.Second
 	upkeepTimeout = 30 * time.Second
+	// bucketsInTime is how many buckets a retention time has at least: by so much of it a job may outstay it.
+	bucketsInTime = 8
 )
 
 func chunksInBucket() uint32 { return uint32(bucketSize / chunkSize) }
@@ -49,6 +53,9 @@ func (s *Store) upkeepLoop() {
 			return
 		}
 		s.watchSpace()
+		if err := s.closeBucket(); err != nil && !errors.Is(err, store.ErrClosed) {
+			s.cfg.Logger.Error("a bucket could not be closed; it is tried again", "error", err)
+		}
 		for range chunksInBucket() {
 			more, err := s.retain()
 			if err != nil && !errors.Is(err, errMoved) && !errors.Is(err, store.ErrClosed) {
@@ -71,6 +78,33 @@ func (s *Store) watchSpace() {
 	if s.full.Swap(full) != full {
 		s.cfg.Logger.Warn("free space crossed the reserve", "full", full, "free", usage.AvailBytes, "reserve", s.cfg.Reserve)
 	}
+}
+
+// closeBucket lets the next job begin a bucket, if the present one takes jobs for long enough already.
+func (s *Store) closeBucket() error {
+	age := max(s.cfg.Retain, s.cfg.Remember) / bucketsInTime
+	due := func() *bucket {
+		b := s.state.findBucket(bucketOf(s.state.nextSeq))
+		if b == nil || b.begun.IsZero() || s.cfg.Now().Before(b.begun.Add(age)) {
+			return nil
+		}
+		return b
+	}
+	s.state.mu.RLock()
+	old := due()
+	s.state.mu.RUnlock()
+	if old == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), upkeepTimeout) //nolint:forbidigo // of a goroutine of the store
+	defer cancel()
+	return s.Update(ctx, func(x store.Tx) error {
+		if t, ok := x.(*tx); ok && due() == old {
+			t.nextSeq = uint64(old.number+1) << bucketBits
+			t.also = func() { s.set(bucketKey(kindFilter, old.number), old.appendFilter(nil)) }
+		}
+		return nil
+	})
 }
 
 // retain does one step of retention and reports whether there may be more to do.
@@ -106,11 +140,12 @@ func (s *Store) overdue(now time.Time) (pick *bucket, forget bool) {
 		if b.number >= current || b.ended.IsZero() || b.open > survivorsMax() {
 			continue
 		}
-		old := !now.Before(b.ended.Add(s.cfg.Retain))
+		past := func(d time.Duration) bool { return !now.Before(b.ended.Add(d)) }
 		switch {
-		case b.trim < chunksInBucket() && (old || finished > s.cfg.RetainJobs):
+		case b.trim < chunksInBucket() && (past(s.cfg.Retain) || finished > s.cfg.RetainJobs):
 			return b, false
-		case b.trim == chunksInBucket() && b.count > b.open && (old || ids > s.cfg.RememberJobs):
+		case b.trim == chunksInBucket() && b.count > b.open &&
+			(past(max(s.cfg.Retain, s.cfg.Remember)) || ids > s.cfg.RememberJobs):
 			return b, true
 		}
 	}
@@ -147,7 +182,9 @@ func (s *Store) trimChunk(b *bucket) error {
 		for _, kind := range []byte{kindJob, kindPayload, kindResult} {
 			s.dropAround(kind, first, first+chunkSize, survivors)
 		}
-		s.set(chunkKey(first), states)
+		if states = bytes.TrimRight(states, "\x00"); len(states) > 0 {
+			s.set(chunkKey(first), states)
+		}
 	})
 }
 
@@ -209,7 +246,7 @@ func (s *Store) commitDrop(b *bucket, seen uint64, d drop, write func()) error {
 		if !ok || b.moves != seen {
 			return errMoved
 		}
-		t.drop, t.dropWrites = &d, write
+		t.drop, t.also = &d, write
 		return nil
 	})
 }

@@ -91,7 +91,7 @@ func (a *aged) keys(kind byte) (n int) {
 // TestRetention follows a bucket of finished jobs: whole while it is young, then its ids go and the horizon tells up to
 // when ids may be forgotten. A job that is not finished survives with its id, and a restart changes nothing.
 func TestRetention(t *testing.T) {
-	a := openAged(t, Config{Retain: time.Hour})
+	a := openAged(t, Config{Retain: time.Hour, Remember: time.Minute})
 	jobs := submitJobs(t, a.store, "q", int(bucketSize)+5)
 	waiting := jobs[7]
 	a.finish(jobs[:7]...)
@@ -164,9 +164,49 @@ func TestRetainJobs(t *testing.T) {
 	}
 }
 
+// TestFewJobsAreRetainedInTime: where a bucket would never fill it is closed in time, so that records go after Retain, by
+// an eighth of the longer time at most, and ids after Remember. A restart in between changes nothing.
+func TestFewJobsAreRetainedInTime(t *testing.T) {
+	a := openAged(t, Config{Retain: time.Hour, Remember: 8 * time.Hour})
+	var jobs []*job.Job
+	pass := func(d time.Duration) {
+		for range d / (10 * time.Minute) {
+			made := submitJobs(t, a.store, "q", 1)
+			a.finish(made...)
+			jobs = append(jobs, made...)
+			a.since.Add(int64(10 * time.Minute))
+			if err := a.store.closeBucket(); err != nil {
+				t.Fatal(err)
+			}
+			a.retainAll()
+		}
+	}
+	pass(50 * time.Minute)
+	if f := a.find(jobs[0]); f.Job == nil {
+		t.Fatalf("before its time a job is found as %+v", f)
+	}
+	pass(80 * time.Minute)
+	a.Reopen()
+	pass(10 * time.Minute)
+	if f := a.find(jobs[0]); f.Job != nil || f.State != job.Succeeded {
+		t.Errorf("after an hour and its eighth a job is found as %+v", f)
+	}
+	if f := a.find(jobs[len(jobs)-1]); f.Job == nil {
+		t.Errorf("a fresh job is found as %+v", f)
+	}
+	pass(7 * time.Hour)
+	a.Reopen()
+	if f := a.find(jobs[0]); f != (store.Found{}) {
+		t.Errorf("after the ids' time a job is found as %+v", f)
+	}
+	if f := a.find(jobs[len(jobs)-1]); f.Job == nil {
+		t.Errorf("a fresh job is found as %+v", f)
+	}
+}
+
 // TestDeletedQueueIsForgotten: the name of a deleted queue goes with the last job that has it.
 func TestDeletedQueueIsForgotten(t *testing.T) {
-	a := openAged(t, Config{Retain: time.Hour})
+	a := openAged(t, Config{Retain: time.Hour, Remember: time.Minute})
 	a.finish(submitJobs(t, a.store, "old", int(bucketSize)+1)...)
 	others := submitJobs(t, a.store, "q", int(bucketSize))
 	if err := a.store.Update(context.Background(), func(tx store.Tx) error { return tx.DeleteQueue("old") }); err != nil {

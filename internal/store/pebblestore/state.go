@@ -106,6 +106,9 @@ func (s *state) applyBucket(st step, now time.Time) {
 	case st.old == job.StateNone:
 		b.open++
 		b.submitted = now
+		if b.begun.IsZero() {
+			b.begun = now
+		}
 	case st.old.Terminal() && !st.new.Terminal() && st.new != job.StateNone:
 		b.open++
 	case !st.old.Terminal() && (st.new.Terminal() || st.new == job.StateNone):

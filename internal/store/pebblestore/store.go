@@ -25,9 +25,10 @@ type Config struct {
 	Now           func() time.Time // the wall clock; default: time.Now
 	Logger        *slog.Logger     // default: silent
 	Reserve       int64            // free bytes under which new jobs are refused; default 256 MiB, negative: none
-	Retain        time.Duration    // how long finished jobs are kept; default 24 h
-	RetainJobs    int              // and how many at most; default 1,000,000
-	RememberJobs  int              // how many ids are remembered at most, for Retain after their end; default 10,000,000
+	Retain        time.Duration    // how long finished jobs are kept at least; default 24 h
+	RetainJobs    int              // but not more than about so many; default 1,000,000
+	Remember      time.Duration    // how long ids are remembered at least after the end of their jobs; default 24 h
+	RememberJobs  int              // but not more than about so many; default 10,000,000
 	SnapshotBytes int              // log bytes between two snapshots; default 32 MiB
 	CacheBytes    int64            // the engine's block cache; default 96 MiB
 }
@@ -37,6 +38,7 @@ const (
 	DefaultReserve      = 256 << 20
 	DefaultRetain       = 24 * time.Hour
 	DefaultRetainJobs   = 1_000_000
+	DefaultRemember     = 24 * time.Hour
 	DefaultRememberJobs = 10_000_000
 	defaultSnapshot     = 32 << 20
 	defaultCache        = 96 << 20
@@ -66,6 +68,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Retain == 0 {
 		c.Retain = DefaultRetain
+	}
+	if c.Remember == 0 {
+		c.Remember = DefaultRemember
 	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = defaultCache

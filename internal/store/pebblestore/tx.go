@@ -20,9 +20,9 @@ type tx struct {
 	ids     map[job.ID]uint64   // of new jobs
 	queues  map[string]*queue   // new versions of queues, by name
 	blobs   []blob
-	// What retention drops, and how it is written.
-	drop       *drop
-	dropWrites func()
+	// What retention drops, and what the store itself writes with the transaction.
+	drop *drop
+	also func()
 
 	nextSeq, nextReady, nextFence uint64
 }
@@ -38,7 +38,7 @@ func newTx(s *Store) *tx {
 func (t *tx) begin(now time.Time) {
 	t.now = now
 	t.changes, t.blobs = t.changes[:0], t.blobs[:0]
-	t.drop, t.dropWrites = nil, nil
+	t.drop, t.also = nil, nil
 	clear(t.writes)
 	clear(t.ids)
 	clear(t.queues)
