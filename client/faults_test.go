@@ -119,12 +119,13 @@ func (f *faulty) apply(req *stintv1.WorkRequest, resp *stintv1.WorkResponse) {
 		}
 		f.sent[token] = true
 		ack := recorded(token)
-		if f.recorded[token] > 0 {
+		switch {
+		case f.recorded[token] > 0:
 			ack.Status = stintv1.FinishStatus_FINISH_STATUS_DUPLICATE
-		} else if f.live[token] || f.lists[token] {
+		case f.live[token] || f.lists[token]:
 			f.recorded[token]++
 			delete(f.live, token)
-		} else {
+		default:
 			ack.Status = stintv1.FinishStatus_FINISH_STATUS_UNKNOWN
 		}
 		delete(f.covered, token)

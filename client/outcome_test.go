@@ -22,7 +22,7 @@ func TestOutcome(t *testing.T) {
 	plain := errors.New("broken")
 	missing := &fs.PathError{Op: "open", Path: "/x", Err: syscall.ENOENT}
 	exit := &stintv1.Failure{Type: "exit", Message: "exit status 3", Process: &stintv1.ProcessExit{ExitCode: 3}}
-	failure := func(f *stintv1.Failure) *stintv1.Finish { return failed(f) }
+	failure := failed
 	released := func(r *stintv1.Released) *stintv1.Finish {
 		return &stintv1.Finish{Outcome: &stintv1.Finish_Released{Released: r}}
 	}

@@ -140,8 +140,7 @@ func TestSubmitErrorsAreOfTheItem(t *testing.T) {
 		}
 		refused := map[int]string{}
 		for i, a := range answers {
-			var e *ItemError
-			if errors.As(a.Err, &e) {
+			if e, ok := errors.AsType[*ItemError](a.Err); ok {
 				refused[e.Index] = e.Field
 				if e.Index != i || a.ID == "" {
 					t.Errorf("answer %d = %+v", i, a)

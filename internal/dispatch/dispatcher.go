@@ -109,7 +109,7 @@ func New(st store.Store, log *slog.Logger) (*Dispatcher, error) {
 		sessions: map[*Session]struct{}{}, polls: map[*claim]struct{}{}, claims: map[claimKey]*claim{},
 		followers: map[uint64]map[*follower]struct{}{},
 	}
-	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.ctx, d.cancel = context.WithCancel(context.Background()) //nolint:forbidigo // it begins here and ends with Close
 	st.Attach(d)
 	if err := st.View(d.ctx, d.restore); err != nil {
 		d.cancel()

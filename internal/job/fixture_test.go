@@ -102,7 +102,8 @@ func parking(class Class) Outcome { return failure(Failure{Class: class, Park: t
 func snapshot(t interface {
 	Helper()
 	Fatal(...any)
-}, j *Job) string {
+}, j *Job,
+) string {
 	t.Helper()
 	b, err := json.Marshal(j)
 	if err != nil {

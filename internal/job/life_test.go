@@ -1,6 +1,7 @@
 package job
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -92,7 +93,8 @@ func (l *life) finish(t *rapid.T) {
 	fence := rapid.SampledFrom([]uint64{l.fence, l.fence - min(l.fence, 1), l.fence - min(l.fence, 4), 0}).Draw(t, "fence")
 	o := rapid.SampledFrom([]Outcome{
 		success(), application(), infrastructure(), malformed(), final(Application), parking(Application), stopped(),
-		released(), notMe(), {Released: &Released{Delay: &third}},
+		released(), notMe(),
+		{Released: &Released{Delay: &third}},
 	}).Draw(t, "outcome")
 	e, _ := o.ending()
 	l.take(t, "finish", func(j *Job) (*Job, error) {
@@ -181,7 +183,7 @@ func (l *life) checkCounters(t *rapid.T) {
 func (l *life) checkHistory(t *rapid.T) {
 	runs := l.job.History
 	if l.job.State == Running {
-		runs = append(runs[:len(runs):len(runs)], l.job.Run)
+		runs = append(slices.Clip(runs), l.job.Run)
 	}
 	if n := len(runs); n > 2*HistoryEdge || n != int(l.job.RunCount) || n > 0 && runs[n-1].Number != l.job.RunCount {
 		t.Fatalf("%d runs of %d", n, l.job.RunCount)

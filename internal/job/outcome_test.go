@@ -159,8 +159,11 @@ func describe(j *Job) string {
 		name string
 		n    uint32
 	}{
-		{"attempts", j.Counters.Attempts}, {"crashes", j.Counters.Crashes}, {"interrupts", j.Counters.Interrupts},
-		{"snoozes", j.Counters.Snoozes}, {"deliveries", j.Counters.Deliveries},
+		{"attempts", j.Counters.Attempts},
+		{"crashes", j.Counters.Crashes},
+		{"interrupts", j.Counters.Interrupts},
+		{"snoozes", j.Counters.Snoozes},
+		{"deliveries", j.Counters.Deliveries},
 	} {
 		switch {
 		case c.n == 1:

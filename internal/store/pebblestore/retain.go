@@ -239,7 +239,7 @@ func (s *Store) forget(b *bucket) error {
 
 // commitDrop commits what a look at the bucket found, unless the bucket changed since.
 func (s *Store) commitDrop(b *bucket, seen uint64, d drop, write func()) error {
-	ctx, cancel := context.WithTimeout(context.Background(), upkeepTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), upkeepTimeout) //nolint:forbidigo // of a goroutine of the store
 	defer cancel()
 	return s.Update(ctx, func(x store.Tx) error {
 		t, ok := x.(*tx)
