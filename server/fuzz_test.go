@@ -142,6 +142,19 @@ func FuzzPageToken(f *testing.F) {
 	})
 }
 
+// TestCodecKeepsMessage: what is sent with its text replaced stays as it was, because it may be sent elsewhere too.
+func TestCodecKeepsMessage(t *testing.T) {
+	m := &stintv1.SubmitResult{Id: "a\xffb"}
+	sent, err := newCodec().Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := &stintv1.SubmitResult{}
+	if err := proto.Unmarshal(sent.Materialize(), got); err != nil || got.GetId() != "a\ufffdb" || m.GetId() != "a\xffb" {
+		t.Errorf("%q was sent as %q and is %q, %v", "a\xffb", got.GetId(), m.GetId(), err)
+	}
+}
+
 // TestCodecDepth: a message that is nested without end is refused, also by the tolerant decoder.
 func TestCodecDepth(t *testing.T) {
 	nested := func(depth int) []byte {

@@ -598,18 +598,41 @@ func TestWaitJobGone(t *testing.T) {
 	})
 }
 
-// TestSubmitStreamShutdown: a producer's stream ends when the server stops, with what was answered before it.
+// TestWaitJobIDUsedAgain: another job under the same id is not the one that is waited for.
+func TestWaitJobIDUsedAgain(t *testing.T) {
+	faults := &faulty{}
+	inBubble(t, withFaults(faults), func(r *rig) {
+		r.add("q", "a")
+		w := r.waitFor(&stintv1.WaitJobRequest{Id: r.id("a")})
+		again := func() error {
+			r.submit(&stintv1.JobSpec{Id: r.id("a"), Queue: "other"})
+			return nil
+		}
+		faults.view.Store(&again) // before the change is looked at
+		if _, err := r.jobs.DeleteJobs(r.ctx, &stintv1.DeleteJobsRequest{Ids: []string{r.id("a")}}); err != nil {
+			t.Fatal(err)
+		}
+		w.expect(t, "JOB_NOT_FOUND, NotFound", "0s ready")
+	})
+}
+
+// TestSubmitStreamShutdown: a producer's stream ends when the server stops, once what is under way is answered.
 func TestSubmitStreamShutdown(t *testing.T) {
-	inBubble(t, rigConfig{}, func(r *rig) {
+	faults := &faulty{}
+	inBubble(t, withFaults(faults), func(r *rig) {
 		stream, err := r.jobs.Submit(r.ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
+		faults.hold()
 		if err := stream.Send(&stintv1.SubmitRequest{Jobs: []*stintv1.JobSpec{{Queue: "q"}}}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if took := <-r.shutdown(time.Minute); took != 0 {
+		done := r.shutdown(time.Minute)
+		time.Sleep(time.Second)
+		faults.release()
+		if took := <-done; took != time.Second {
 			t.Errorf("the shutdown took %s", took)
 		}
 		if answer, err := stream.Recv(); err != nil || answer.GetResults()[0].GetError() != nil {

@@ -110,7 +110,9 @@ func TestQueueEtag(t *testing.T) {
 		etag = changed("a resume")
 		r.resume("q")
 		same("a second resume", etag)
-		r.interrupt("a", cancel, "")
+		if _, err := r.jobs.DeleteJobs(r.ctx, &stintv1.DeleteJobsRequest{Ids: []string{r.id("a")}}); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := r.queues.DeleteQueue(r.ctx, &stintv1.DeleteQueueRequest{Name: "q"}); err != nil {
 			t.Fatal(err)
 		}

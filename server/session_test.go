@@ -254,6 +254,45 @@ func TestSessionReconnect(t *testing.T) {
 	})
 }
 
+// TestSessionGone: when a stream breaks, what it had not acknowledged goes to somebody else within seconds, what it had
+// lives by its lease, and its worker is no longer connected.
+func TestSessionGone(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		w := r.work()
+		w.say(hello(newInstance()))
+		w.say(demand(1, "q", 2))
+		r.add("q", "a")
+		w.say(seen(1))
+		r.add("q", "b")
+		w.step("break", func() { w.cancel() })
+		listed, err := r.workers.ListWorkers(r.ctx, &stintv1.ListWorkersRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := listed.GetWorkers()[0]; got.GetConnected() || got.GetRuns() != 2 {
+			t.Errorf("the worker is listed as %v", got)
+		}
+		v := r.work()
+		v.say(hello(newInstance()))
+		v.say(demand(1, "q", 2))
+		v.pass(5*time.Second - 1)
+		v.pass(1)
+		v.say(finish(success(r.token("b/2")), success(r.token("a/1"))))
+		v.expect(`
+			> 1, hello
+			< welcome, report in ~15s
+			> 2, demand 1 q×2
+			< demand 1
+			- 4.999999999s pass
+			- 1ns pass
+			< report 0, next in ~3s
+			< assignment 1: b/2 of q in pool 0
+			> 3, finish b/2 success, finish a/1 success
+			< ack b/2 RECORDED, job SUCCEEDED, recorded 3
+			< ack a/1 RECORDED, job SUCCEEDED, recorded 3`)
+	})
+}
+
 // TestSessionMissing: a report is complete over what was seen, and says nothing of what was not.
 func TestSessionMissing(t *testing.T) {
 	inBubble(t, rigConfig{}, func(r *rig) {

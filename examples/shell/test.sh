@@ -10,7 +10,7 @@ queue=examples/shell-$$
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
-call() { "$grpcurl" -plaintext -connect-timeout 5 -max-time 30 -d "$2" "$addr" "stint.v1.JobService/$1"; }
+call() { "$grpcurl" -plaintext -connect-timeout 5 -max-time 30 -d "$2" "$addr" "stint.v1.${service:-JobService}/$1"; }
 field() { sed -n "s/^ *\"$1\": *\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" | sed -n 1p; }
 submit() { call SubmitJobs "{\"jobs\": [{\"queue\": \"$queue/$1\", \"payload\": {\"text\": \"$2\"}, $3}]}" | field id; }
 job() { call GetJob "{\"id\": \"$1\", \"view\": \"JOB_VIEW_FULL\"}"; }
@@ -39,9 +39,13 @@ id=$(submit signal x '"retry": {"maxAttempts": 1}')
 "$worker" "$queue/signal" sh -c 'kill -KILL $$'
 want signal signal "$(job "$id" | field signal)" KILL
 
-# Longer than its lease: it lives by its heartbeats.
+# Longer than its lease: it lives by its heartbeats, so that nobody else gets the job meanwhile.
 id=$(submit long x '"lease": "5s"')
-"$worker" "$queue/long" sleep 7
+"$worker" "$queue/long" sleep 8 &
+call WaitJob "{\"id\": \"$id\", \"until\": \"WAIT_UNTIL_ACCEPTED\"}" >/dev/null
+other=$(service=WorkerService call ClaimJobs "{\"worker\": \"test.sh\", \"queues\": [\"$queue/long\"], \"wait\": \"6s\"}")
+want heartbeat "another worker's claim" "$(field jobId <<<"$other")" ""
+wait $!
 got=$(job "$id")
 want heartbeat state "$(field state <<<"$got")" JOB_STATE_SUCCEEDED
 want heartbeat runCount "$(field runCount <<<"$got")" 1

@@ -95,10 +95,11 @@ heartbeat() {
 }
 
 # keep_alive sends a heartbeat each third of the lease, every second in trouble, until it is killed. A lease that was
-# not renewed for nine tenths of its time may soon be somebody else's: then the command has to go.
+# not renewed for nine tenths of its time may soon be somebody else's: then the command has to go. If this script is
+# gone, nobody is left to report the command's end: then it goes too.
 keep_alive() {
   local answered=$SECONDS pause sent
-  while :; do
+  while kill -0 $$; do
     pause=$third sent=$SECONDS
     if heartbeat; then
       answered=$sent
@@ -112,6 +113,7 @@ keep_alive() {
     fi
     sleep "$pause"
   done
+  kill -KILL -- "-$command"
 }
 
 # Job control gives the command a process group of its own, so that it can be stopped with all it has started.

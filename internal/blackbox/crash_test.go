@@ -21,7 +21,7 @@ import (
 )
 
 // TestWorkersOverACrash kills the server while jobs are submitted and done, at a share that chance chooses. The workers
-// see every payload, and each job gets exactly one outcome, the right one.
+// see every payload, each job gets exactly one outcome, the right one, and no fence is given twice.
 func TestWorkersOverACrash(t *testing.T) {
 	rounds := 2
 	if soak() {
@@ -118,12 +118,15 @@ type ledger struct {
 	mu       sync.Mutex
 	seen     map[string]string // payload by id
 	accepted map[string]int    // outcomes that count, by id
+	fences   map[uint64]int    // how many runs had each
 	done     int               // jobs with one
 	changed  chan struct{}     // closed when there is one more
 }
 
 func newLedger() *ledger {
-	return &ledger{seen: map[string]string{}, accepted: map[string]int{}, changed: make(chan struct{})}
+	return &ledger{
+		seen: map[string]string{}, accepted: map[string]int{}, fences: map[uint64]int{}, changed: make(chan struct{}),
+	}
 }
 
 // hash is the work: the result is the payload's hash. One job in sixteen takes a while, so that some are always held.
@@ -143,8 +146,13 @@ func (l *ledger) hash(ctx context.Context, run *client.Run) error {
 	return nil
 }
 
-// observe counts the outcomes that the server says count.
+// observe counts the runs that were handed out, and the outcomes that the server says count.
 func (l *ledger) observe(e client.Event) {
+	if e.Kind == client.RunAssigned {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.fences[e.Run.Fence]++
+	}
 	if e.Kind != client.RunFinished {
 		return
 	}
@@ -188,6 +196,11 @@ func (l *ledger) check(t *testing.T, input map[string]string) {
 	defer l.mu.Unlock()
 	if !maps.Equal(l.seen, input) {
 		t.Errorf("the payloads that the workers saw are not those of the input: %d of %d jobs were seen", len(l.seen), len(input))
+	}
+	for fence, runs := range l.fences {
+		if runs != 1 {
+			t.Errorf("%d runs had the fence %d, which must be of one alone", runs, fence)
+		}
 	}
 	for id, outcomes := range l.accepted {
 		if _, known := input[id]; !known || outcomes != 1 {

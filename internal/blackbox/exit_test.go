@@ -187,7 +187,7 @@ func TestOutcomes(t *testing.T) {
 	parked := s.submit("outcome", "7")
 	cancelled := s.submit("idle", "x")
 	s.must("job", "interrupt", "--level", "cancel", "--reason", "a test", cancelled)
-	expired := s.submit("idle", "x", "--start-by", time.Now().Add(time.Second).UTC().Format(time.RFC3339Nano))
+	expired := s.submit("idle", "x", "--start-by", time.Now().Add(2*time.Second).UTC().Format(time.RFC3339Nano))
 	for _, test := range []struct {
 		code int
 		ids  []string

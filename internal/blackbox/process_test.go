@@ -3,6 +3,7 @@
 package blackbox
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"os"
@@ -196,7 +197,7 @@ func feed(t *testing.T, cmd *exec.Cmd) io.WriteCloser {
 	return stdin
 }
 
-// gate is a pipe by which commands wait for the test: `cat GATE` ends when it opens.
+// gate is a pipe by which commands wait for the test, or tell it something: `cat GATE` ends when it opens.
 type gate struct {
 	path string
 	file *os.File
@@ -218,3 +219,16 @@ func newGate(t *testing.T) *gate {
 
 // open lets those go on who wait.
 func (g *gate) open() { g.file.Close() }
+
+// line waits for what a command writes to the pipe.
+func (g *gate) line(t *testing.T) string {
+	t.Helper()
+	if err := g.file.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(g.file).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}

@@ -62,7 +62,8 @@ func (s *server) again() *server {
 func (s *server) stint(args ...string) *exec.Cmd {
 	s.t.Helper()
 	cmd := stint(s.t, args...)
-	cmd.Env = append(cmd.Env, "STINT_SERVER="+s.ready.GRPC)
+	// What a killed worker leaves behind goes with the test.
+	cmd.Env = append(cmd.Env, "STINT_SERVER="+s.ready.GRPC, "TMPDIR="+s.t.TempDir())
 	return cmd
 }
 

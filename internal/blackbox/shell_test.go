@@ -19,7 +19,7 @@ import (
 func (s *server) shell(name string, args ...string) *exec.Cmd {
 	s.t.Helper()
 	cmd := exec.Command(filepath.Join("..", "..", "examples", "shell", name), args...)
-	cmd.Env = environment("STINT_ADDR="+s.ready.GRPC, "GRPCURL="+tool(s.t, "GRPCURL"))
+	cmd.Env = environment("STINT_ADDR="+s.ready.GRPC, "GRPCURL="+tool(s.t, "GRPCURL"), "TMPDIR="+s.t.TempDir())
 	return cmd
 }
 
@@ -50,6 +50,19 @@ func TestShellWorker(t *testing.T) {
 		t.Errorf("the job is %v after %d runs with %q, want SUCCEEDED after 1 with QUIET",
 			job.GetState(), job.GetRunCount(), job.GetResult().GetData())
 	}
+}
+
+// TestShellWorkerIsKilled kills the script. Its command goes with it, for nobody is left who could report its end.
+func TestShellWorkerIsKilled(t *testing.T) {
+	t.Parallel()
+	s := serve(t, t.TempDir())
+	pid, gate := newGate(t), newGate(t)
+	id := s.submit("shell", "x", "--lease", "5s")
+	worker := start(t, s.shell("worker.sh", "shell", "sh", "-c", "echo $$ >"+pid.path+"; exec cat "+gate.path))
+	command := watch(t, pid.line(t))
+	s.accepted(s.client(), id)
+	worker.kill()
+	command.await(promise)
 }
 
 // TestShellWorkerItself has the example check itself: each way in which a command, a job or a worker can end.

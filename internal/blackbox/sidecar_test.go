@@ -89,17 +89,21 @@ func TestWorkerIsStopped(t *testing.T) {
 		least, most  time.Duration
 	}{
 		// The command and its child both note the signal and stay.
-		{"stubborn", `
+		{
+			"stubborn", `
 			trap 'echo leader TERM' TERM
 			sh -c 'trap "echo child TERM" TERM; echo child-pid $$; while :; do sleep 1; done' &
 			echo leader-pid $$; while :; do sleep 1; done`,
-			2 * time.Second, 2 * time.Second, 2*time.Second + promise},
+			2 * time.Second, 2 * time.Second, 2*time.Second + promise,
+		},
 		// It ends by itself, with success: after the signal that counts for nothing.
-		{"obedient", `
+		{
+			"obedient", `
 			trap 'echo leader TERM; kill $!; exit 0' TERM
 			sh -c 'trap "echo child TERM; exit" TERM; echo child-pid $$; while :; do sleep 1; done' &
 			echo leader-pid $$; while :; do sleep 1; done`,
-			time.Minute, 0, 15 * time.Second},
+			time.Minute, 0, 15 * time.Second,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -163,30 +167,40 @@ func TestWorkerIsKilled(t *testing.T) {
 }
 
 // TestWorkerIsFrozen stops a worker's clock for longer than its lease. When it wakes it learns that the job is somebody
-// else's: its command is killed at once, with no grace, and what it brings is dropped.
+// else's: its command is killed at once, also one that has a grace, and what it brings is dropped.
 func TestWorkerIsFrozen(t *testing.T) {
 	t.Parallel()
-	s := serve(t, t.TempDir())
-	const script = `trap '' TERM; echo pid $$ $STINT_RUN; echo run $STINT_RUN >&3; [ $STINT_RUN = 2 ] || while :; do sleep 1; done`
-	first := s.work("q", []string{"--max-runs", "1", "--grace", "10m"}, script)
-	id := s.submit("q", "x", "--lease", "5s")
-	pid, _, _ := strings.Cut(first.word("pid"), " ")
-	command := watch(t, pid)
-	s.accepted(s.client(), id)
-	first.signal(syscall.SIGSTOP)
+	for _, stopping := range []bool{false, true} {
+		t.Run(fmt.Sprintf("stopping=%t", stopping), func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, t.TempDir())
+			const script = `
+				trap 'echo signal TERM' TERM; echo pid $$; echo run $STINT_RUN >&3
+				[ $STINT_RUN = 2 ] || while :; do sleep 1; done`
+			first := s.work("q", []string{"--max-runs", "1", "--grace", "10m"}, script)
+			id := s.submit("q", "x", "--lease", "5s")
+			command := watch(t, first.word("pid"))
+			s.accepted(s.client(), id)
+			if stopping {
+				first.signal(syscall.SIGTERM)
+				first.word("signal")
+			}
+			first.signal(syscall.SIGSTOP)
 
-	second := s.work("q", []string{"--max-runs", "1"}, script)
-	if code := second.end(patience); code != 0 {
-		t.Errorf("the second worker ended with %d", code)
-	}
-	first.signal(syscall.SIGCONT)
-	command.await(15 * time.Second)
-	if code := first.end(patience); code != 0 {
-		t.Errorf("the first worker ended with %d, want 0: it has learnt that there is nothing to do", code)
-	}
-	job := s.job(id)
-	if got := string(job.GetResult().GetData()); got != "run 2\n" || job.GetRunCount() != 2 {
-		t.Errorf("the job's result is %q after %d runs, want that of run 2", got, job.GetRunCount())
+			second := s.work("q", []string{"--max-runs", "1"}, script)
+			if code := second.end(patience); code != 0 {
+				t.Errorf("the second worker ended with %d", code)
+			}
+			first.signal(syscall.SIGCONT)
+			command.await(15 * time.Second)
+			if code := first.end(patience); code != 0 {
+				t.Errorf("the first worker ended with %d, want 0: it has learnt that there is nothing to do", code)
+			}
+			job := s.job(id)
+			if got := string(job.GetResult().GetData()); got != "run 2\n" || job.GetRunCount() != 2 {
+				t.Errorf("the job's result is %q after %d runs, want that of run 2", got, job.GetRunCount())
+			}
+		})
 	}
 }
 

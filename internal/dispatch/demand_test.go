@@ -289,7 +289,7 @@ func TestAssignmentFollowsItsSync(t *testing.T) {
 		s.takes(0)
 		select {
 		case c := <-claiming:
-			t.Errorf("a claim was answered before its sync: %+v", c)
+			t.Fatalf("a claim was answered before its sync: %+v", c)
 		default:
 		}
 		resume()

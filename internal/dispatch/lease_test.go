@@ -61,7 +61,7 @@ func TestLeaseIsRenewedAtReceipt(t *testing.T) {
 		r.pass(2 * time.Second)
 		select {
 		case <-answer:
-			t.Error("the report was answered before its sync")
+			t.Fatal("the report was answered before its sync")
 		default:
 		}
 		resume()
@@ -69,6 +69,30 @@ func TestLeaseIsRenewedAtReceipt(t *testing.T) {
 			t.Errorf("verdict %+v", a.Verdicts[0])
 		}
 		r.expect(seq, job.Running)
+	})
+}
+
+// TestHeardBeforeJudged: a run that is named between its deadline and the transaction that would end it goes on.
+func TestHeardBeforeJudged(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		seq := r.plain("q", 1)[0]
+		runs := r.claims(1, "q")
+		r.pass(time.Second / 2) // so that the deadline comes between two sweeps
+		r.heartbeat(runs...)
+		r.pass(job.DefaultLease - 1)
+		r.occupy()
+		r.pass(1)
+		verdict := make(chan dispatch.Verdict, 1)
+		go func() { verdict <- r.heartbeat(runs...)[0] }()
+		r.pass(time.Millisecond)
+		r.goOn()
+		if v := <-verdict; v.Action != dispatch.Continue {
+			t.Errorf("verdict %+v", v)
+		}
+		r.pass(job.DefaultLease - 2*time.Millisecond)
+		r.expect(seq, job.Running)
+		r.pass(2 * time.Millisecond)
+		r.expectEnd(seq, job.RunLost)
 	})
 }
 

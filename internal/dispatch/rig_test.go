@@ -74,6 +74,7 @@ func (r *rig) start() {
 	if r.d, err = dispatch.New(r.store, r.log); err != nil {
 		r.t.Fatal(err)
 	}
+	synctest.Wait() // its first look at what is there
 }
 
 func (r *rig) close() {

@@ -74,14 +74,14 @@ func TestCrashes(t *testing.T) {
 		submitted := make(chan error, 1)
 		go func() { submitted <- submitAll(l, jobs) }()
 		for range crashes {
-			<-g.mile
+			w.await("the worker gets on", g.mile)
 			d.rest(nil, 0, 20*time.Millisecond)
 			w.crashFor(50*d.n(3), d.between(0, 5*time.Second))
 		}
 		if err := <-submitted; err != nil {
 			t.Error(err)
 		}
-		<-g.all
+		w.await("all jobs have an outcome", g.all)
 		worker.Stop()
 		if err := <-ended; err != nil {
 			t.Error(err)

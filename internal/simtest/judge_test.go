@@ -134,9 +134,7 @@ func (w *witness) raised(asked moment, r *lease, in *stintv1.Interrupt) {
 	if told := r.level.by(asked); level < told {
 		w.blame("run %d of job %s: its level fell from %d to %d", r.number, r.life.id, told, level)
 	}
-	if in.GetLevel() != stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL && r.life.cancelled.by(asked) > 0 && !r.life.reopened {
-		w.blame("run %d of job %s: level CANCEL fell to %d", r.number, r.life.id, level)
-	}
+	w.keeps(asked, r.life, in.GetLevel())
 	r.level.hear(w.clock, level)
 }
 
@@ -205,9 +203,7 @@ func (w *witness) shows(asked moment, j *stintv1.Job, view stintv1.JobView) {
 		w.blame("job %s went back from version %d to %d", l.id, told, version)
 	}
 	w.stands(asked, l, j.GetState())
-	if j.GetInterrupt().GetLevel() != stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL && l.cancelled.by(asked) > 0 && !l.reopened {
-		w.blame("job %s: level CANCEL fell: %v", l.id, j)
-	}
+	w.keeps(asked, l, j.GetInterrupt().GetLevel())
 	if w.rule != nil {
 		if err := w.rule(j); err != nil {
 			w.blame("job %s: %v: %v", l.id, err, j)

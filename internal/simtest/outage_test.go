@@ -123,9 +123,11 @@ func holdThrough(t *testing.T, listen bool, outage func(*world)) outcome {
 	calls.Go(func() { submitEverySecond(t, w, quiet) })
 	outage(w)
 	close(quiet)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	got := outcome{Ends: map[end]int{}}
 	for _, job := range jobs {
-		j, err := l.Wait(t.Context(), job.ID)
+		j, err := l.Wait(ctx, job.ID)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -66,15 +66,25 @@ func play(t *testing.T, seed uint64, sc script) {
 	s.note("the script is over")
 	s.calm.Store(true)
 	close(s.over)
-	s.submitters.Wait()
-	s.watchers.Wait()
+	s.awaitAll("submitters are answered", &s.submitters)
+	s.awaitAll("watchers end", &s.watchers)
 	jobs := s.settle()
 	close(s.leave)
-	s.crew.Wait()
+	s.awaitAll("workers leave", &s.crew)
 	s.compare(jobs)
 	s.crash(0)
 	s.start()
 	s.compare(s.list())
+}
+
+func (s *sim) awaitAll(what string, group *sync.WaitGroup) {
+	s.t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		group.Wait()
+	}()
+	s.await(what, done)
 }
 
 // populate lets everybody in.

@@ -80,6 +80,7 @@ func (s *sim) operate(d *dice) {
 			_, _ = l.Interrupt(ctx, stintv1.InterruptLevel_INTERRUPT_LEVEL_RETRY, "again", ids...)
 		case n < 40:
 			_, _ = l.Interrupt(ctx, stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL, "enough", ids[0])
+			_, _ = l.Interrupt(ctx, stintv1.InterruptLevel_INTERRUPT_LEVEL_RETRY, "on second thoughts", ids[0])
 		case n < 60:
 			_, _ = l.Jobs().RetryJobs(ctx, &stintv1.RetryJobsRequest{Ids: ids})
 		case n < 70:

@@ -259,9 +259,16 @@ func (w *witness) interrupts(asked moment, results []*stintv1.InterruptResult) {
 			continue
 		}
 		w.stands(asked, l, r.GetState())
-		if r.GetLevel() == stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL {
-			l.cancelled.hear(w.clock, 1)
-		}
+		w.keeps(asked, l, r.GetLevel())
+	}
+}
+
+// keeps judges and notes the level of a job as an answer tells it: CANCEL stays in force for the rest of the epoch.
+func (w *witness) keeps(asked moment, l *life, level stintv1.InterruptLevel) {
+	if level == stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL {
+		l.cancelled.hear(w.clock, 1)
+	} else if l.cancelled.by(asked) > 0 && !l.reopened {
+		w.blame("job %s: level CANCEL fell to %s", l.id, level)
 	}
 }
 

@@ -172,7 +172,7 @@ func (h *hand) run(alive context.Context, a *stintv1.Assignment) {
 	ctx, cancel := context.WithCancelCause(alive)
 	defer cancel(nil)
 	beats := make(chan struct{})
-	forgets := h.s.mischief && !h.s.calm.Load() && h.d.chance(15)
+	forgets := h.s.mischief && !h.s.calm.Load() && h.d.chance(30)
 	go func() {
 		defer close(beats)
 		if !forgets {

@@ -55,6 +55,19 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return w
 }
 
+// patience is the virtual time after which a test gives up on what should have happened long ago.
+const patience = 6 * time.Hour
+
+// await waits for what must come.
+func (w *world) await(what string, done <-chan struct{}) {
+	w.t.Helper()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		w.t.Fatalf("%s: not within %s", what, patience)
+	}
+}
+
 // note keeps what is done.
 func (w *world) note(format string, args ...any) {
 	w.mu.Lock()
