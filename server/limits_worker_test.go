@@ -131,9 +131,13 @@ func TestSessionLimits(t *testing.T) {
 		{field: "version", beyond: []try{onSession(demand(0, "q", 1))}},
 		{
 			field: "pools[0].queues", reason: sessionLimit,
-			at: []try{pools(pool(1, queueNames(64)...)), pools(pool(1, "same"), pool(1, "same"))}, beyond: []try{pools(pool(1, queueNames(65)...))},
+			at: []try{pools(pool(1, queueNames(64)...)), pools(pool(1, "one"), pool(1, "other"))}, beyond: []try{pools(pool(1, queueNames(65)...))},
 		},
 		{field: "pools[64].queues", reason: sessionLimit, at: []try{pools(single[:64]...)}, beyond: []try{pools(single...)}},
+		{
+			field: "pools[1].queues[0]", at: []try{pools(pool(1, "q"), pool(1, "r"))}, // a queue stands in one pool
+			beyond: []try{pools(pool(1, "q"), pool(1, "q"))},
+		},
 		{field: "pools[1].queues", at: []try{pools()}, beyond: []try{pools(pool(1, "q"), pool(1))}},
 		{
 			field: "pools[0].max_runs", reason: sessionLimit,
@@ -141,8 +145,8 @@ func TestSessionLimits(t *testing.T) {
 		},
 		{
 			field: "pools[2].max_runs", reason: sessionLimit,
-			at:     []try{pools(pool(4000, "q"), pool(95, "q"), pool(1, "q"))},
-			beyond: []try{pools(pool(4000, "q"), pool(95, "q"), pool(2, "q")), pools(pool(1, "q"), pool(1, "q"), pool(math.MaxUint32, "q"))},
+			at:     []try{pools(pool(4000, "q"), pool(95, "r"), pool(1, "s"))},
+			beyond: []try{pools(pool(4000, "q"), pool(95, "r"), pool(2, "s")), pools(pool(1, "q"), pool(1, "r"), pool(math.MaxUint32, "s"))},
 		},
 		{
 			field: "pools[0].queues[1]", at: []try{pools(pool(1, "q", letters(200)))},

@@ -143,7 +143,7 @@ var reasons = map[stintv1.Reason]struct {
 	stintv1.Reason_REASON_TOKEN_UNKNOWN: {
 		want: said{code: codes.NotFound, field: "lease_token"},
 		provoke: func(r *rig) said {
-			return r.finishOne(&stintv1.Finish{LeaseToken: "nobody's", Outcome: &stintv1.Finish_Success{Success: &stintv1.Success{}}})
+			return r.finishOne(success("nobody's"))
 		},
 	},
 	stintv1.Reason_REASON_TOKEN_STALE: {
@@ -151,12 +151,8 @@ var reasons = map[stintv1.Reason]struct {
 		provoke: func(r *rig) said {
 			r.add("q", "a")
 			a := r.claim("q")
-			if _, err := r.jobs.InterruptJobs(r.ctx, &stintv1.InterruptJobsRequest{
-				Ids: []string{a.GetJobId()}, Level: stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL,
-			}); err != nil {
-				return ofCall(err) // it would have withdrawn the run
-			}
-			return r.finishOne(&stintv1.Finish{LeaseToken: a.GetLeaseToken(), Outcome: &stintv1.Finish_Success{Success: &stintv1.Success{}}})
+			r.interrupt("a", cancel, "") // withdraws the run
+			return r.finishOne(success(a.GetLeaseToken()))
 		},
 	},
 	stintv1.Reason_REASON_INVALID_FIELD: {

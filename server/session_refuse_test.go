@@ -21,7 +21,7 @@ func TestSessionBadItems(t *testing.T) {
 		w.say(hello(newInstance()))
 		w.say(demand(0, "q", 1))
 		w.say(demand(1, "q", 1, "q", 4096))
-		w.say(demand(1, "p", 1, "p+Q", 1))
+		w.say(demand(1, "p", 1, "o+Q", 1))
 		w.say(demand(1, "q", 0))
 		w.say(demand(1, "q", 1))
 		w.say(demand(2))
@@ -40,7 +40,7 @@ func TestSessionBadItems(t *testing.T) {
 			< refused 2 demand[0]: INVALID_FIELD version
 			> 3, demand 1 q×1 q×4096
 			< refused 3 demand[1]: SESSION_LIMIT pools[1].max_runs
-			> 4, demand 1 p×1 p+Q×1
+			> 4, demand 1 p×1 o+Q×1
 			< refused 4 demand[1]: INVALID_FIELD pools[1].queues[1]
 			> 5, demand 1 q×0
 			< demand 1

@@ -91,7 +91,7 @@ func checkDemand(m *stintv1.Demand) (index int, err error) {
 	if m.GetVersion() == 0 {
 		return 0, invalid("version", "must be larger than that of the demand before, so at least 1")
 	}
-	queues, runs := 0, uint64(0)
+	queues, runs, named := 0, uint64(0), map[string]bool{}
 	for i, p := range m.GetPools() {
 		if len(p.GetQueues()) == 0 {
 			return i, invalid(fmt.Sprintf("pools[%d].queues", i), "a pool serves at least one queue")
@@ -104,16 +104,15 @@ func checkDemand(m *stintv1.Demand) (index int, err error) {
 		if runs > runsOfWorker {
 			return i, sessionLimit(fmt.Sprintf("pools[%d].max_runs", i), "all pools together have at most %d runs", runsOfWorker)
 		}
-		if err := checkQueues(fmt.Sprintf("pools[%d].queues", i), p.GetQueues()); err != nil {
+		if err := checkQueues(fmt.Sprintf("pools[%d].queues", i), p.GetQueues(), named); err != nil {
 			return i, err
 		}
 	}
 	return 0, nil
 }
 
-// checkQueues says what is wrong with the names that a pool or a claim is for.
-func checkQueues(field string, names []string) error {
-	seen := make(map[string]bool, len(names))
+// checkQueues says what is wrong with the names that a pool or a claim is for. seen holds those that were named before.
+func checkQueues(field string, names []string, seen map[string]bool) error {
 	for i, name := range names {
 		at := fmt.Sprintf("%s[%d]", field, i)
 		if err := checkQueueName(at, name); err != nil {
@@ -137,7 +136,7 @@ func checkClaim(m *stintv1.ClaimJobsRequest) error {
 	if n := len(m.GetQueues()); n == 0 || n > queuesOfWorker {
 		return invalid("queues", "1 to %d queues; these are %d", queuesOfWorker, n)
 	}
-	if err := checkQueues("queues", m.GetQueues()); err != nil {
+	if err := checkQueues("queues", m.GetQueues(), map[string]bool{}); err != nil {
 		return err
 	}
 	if m.GetMaxRuns() > itemsMax {

@@ -627,7 +627,7 @@ func (x *Demand) GetPools() []*Pool {
 // Pool is room for runs of some queues.
 type Pool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The queues; 1 to 64 in all pools of a demand together.
+	// The queues; 1 to 64 in all pools of a demand together. A queue stands in one pool only.
 	Queues []string `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
 	// How many runs may be in flight at once, those under way included; 0 to 4,096 in all pools together.
 	MaxRuns uint32 `protobuf:"varint,2,opt,name=max_runs,json=maxRuns,proto3" json:"max_runs,omitempty"`

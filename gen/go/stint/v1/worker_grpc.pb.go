@@ -81,7 +81,8 @@ type WorkerServiceClient interface {
 	// Lists the workers with a session, and those that hold unary-claimed runs. Errors: PAGE_TOKEN_INVALID.
 	ListWorkers(ctx context.Context, in *ListWorkersRequest, opts ...grpc.CallOption) (*ListWorkersResponse, error)
 	// Drains workers: they get no more runs; what they hold after the grace is interrupted with RETRY. Kept for the life of
-	// the instance: reconnecting does not undo it, a new process is not drained.
+	// the instance: reconnecting does not undo it, a new process is not drained. A restart of the server forgets it; a
+	// worker that was told goes on to drain.
 	DrainWorkers(ctx context.Context, in *DrainWorkersRequest, opts ...grpc.CallOption) (*DrainWorkersResponse, error)
 }
 
@@ -187,7 +188,8 @@ type WorkerServiceServer interface {
 	// Lists the workers with a session, and those that hold unary-claimed runs. Errors: PAGE_TOKEN_INVALID.
 	ListWorkers(context.Context, *ListWorkersRequest) (*ListWorkersResponse, error)
 	// Drains workers: they get no more runs; what they hold after the grace is interrupted with RETRY. Kept for the life of
-	// the instance: reconnecting does not undo it, a new process is not drained.
+	// the instance: reconnecting does not undo it, a new process is not drained. A restart of the server forgets it; a
+	// worker that was told goes on to drain.
 	DrainWorkers(context.Context, *DrainWorkersRequest) (*DrainWorkersResponse, error)
 	mustEmbedUnimplementedWorkerServiceServer()
 }
