@@ -49,7 +49,7 @@ test: ## Run all tests that need Go only
 race: ## Run them under the race detector (needs a C compiler)
 	@cc=$$(go env CC); command -v "$${cc%% *}" >/dev/null || { \
 		echo "race: needs a C compiler, and $$cc is not installed; for example: apt-get install gcc libc6-dev" >&2; exit 1; }
-	CGO_ENABLED=1 go test -race -timeout $(TIMEOUT) ./...
+	CGO_ENABLED=1 go test -race -short -timeout $(TIMEOUT) ./...
 
 # The crash test of the store: CRASH_CYCLES cycles of write, crash, clone, reopen. Elsewhere it runs a few.
 CRASH_PACKAGE := ./internal/store/pebblestore

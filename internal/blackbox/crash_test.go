@@ -303,18 +303,24 @@ func TestRunsHeldOverACrash(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	for _, submitted := range jobs {
-		job, err := c.Get(ctx, submitted.ID)
+	checkHeld(ctx, t, c, fences)
+	s.wantCounts("held", &stintv1.JobCounts{Succeeded: count})
+}
+
+// checkHeld checks that each job's only run is the one that was held.
+func checkHeld(ctx context.Context, t *testing.T, c *client.Client, fences map[string]uint64) {
+	t.Helper()
+	for id, held := range fences {
+		job, err := c.Get(ctx, id)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if job.GetRunCount() != 1 || job.GetState() != stintv1.JobState_JOB_STATE_SUCCEEDED {
-			t.Errorf("job %s is %v after %d runs, want SUCCEEDED after 1", job.GetId(), job.GetState(), job.GetRunCount())
-		} else if fence := job.GetHistory()[0].GetFence(); fence != fences[job.GetId()] {
-			t.Errorf("job %s: its run has the fence %d, the worker's had %d", job.GetId(), fence, fences[job.GetId()])
+			t.Errorf("job %s is %v after %d runs, want SUCCEEDED after 1", id, job.GetState(), job.GetRunCount())
+		} else if fence := job.GetHistory()[0].GetFence(); fence != held {
+			t.Errorf("job %s: its run has the fence %d, the worker's had %d", id, fence, held)
 		}
 	}
-	s.wantCounts("held", &stintv1.JobCounts{Succeeded: count})
 }
 
 // next waits for a worker's next event.

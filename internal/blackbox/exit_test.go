@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -299,7 +300,7 @@ func TestHelp(t *testing.T) {
 			checkExample(t, line)
 		}
 		for _, name := range subcommands(r.stdout) {
-			walk(append(path[:len(path):len(path)], name))
+			walk(append(slices.Clip(path), name))
 		}
 	}
 	walk(nil)

@@ -106,7 +106,7 @@ func TestLines(t *testing.T) {
 		t.Errorf("submit --lines ended with %d: %s, want 1 and the numbers of two lines", r.code, r.stderr)
 	}
 	var payloads []string
-	for _, id := range strings.Fields(r.stdout) {
+	for id := range strings.FieldsSeq(r.stdout) {
 		payloads = append(payloads, string(s.job(id).GetPayload().GetData()))
 	}
 	if got, want := strings.Join(payloads, "|"), "first||fourth|no end \xff"; got != want {

@@ -2,6 +2,7 @@ package dispatch_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stintrun/stint/internal/dispatch"
 	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
 )
 
 func TestDemandIsNeverExceeded(t *testing.T) {
@@ -269,6 +271,33 @@ func TestDemandVersionsRise(t *testing.T) {
 		}
 		s.demand(room(2, "q"))
 		s.takes(1)
+	})
+}
+
+// TestTooManyQueues: what would make one queue too many is refused, and what else was asked for is not.
+func TestTooManyQueues(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.update(func(tx store.Tx) error {
+			for i := range store.QueuesMax {
+				if _, err := tx.MakeQueue(fmt.Sprint("q", i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		r.plain("q7", 2)
+		s := r.open(hello(1))
+		a := s.say(demandOf(1, room(1, "q7", "new")))
+		if len(a.Errors) != 1 || a.Errors[0].Part != "demand" || !errors.Is(a.Errors[0].Err, store.ErrTooManyQueues) {
+			t.Errorf("errors of the demand: %v", a.Errors)
+		}
+		s.takes(1)
+		if runs, err := r.d.Claim(r.ctx, claim(2, 1, "new")); !errors.Is(err, store.ErrTooManyQueues) {
+			t.Errorf("a claim: %v, %v", runs, err)
+		}
+		if got := r.d.Stats().Waiting; got != 0 {
+			t.Errorf("%d pools stand in line", got)
+		}
 	})
 }
 

@@ -159,7 +159,7 @@ func TestPoolKeepsItsPlaceWhileItHasRoom(t *testing.T) {
 
 // TestManyJobsAtOnce goes through several batches of matching and several pages of a lane.
 func TestManyJobsAtOnce(t *testing.T) {
-	const n = 10_000
+	const n = 6_000
 	inBubble(t, func(t *testing.T, r *rig) {
 		seqs := r.plain("q", n)
 		s := r.open(hello(1))

@@ -20,7 +20,7 @@ import (
 // ends, and none ends twice.
 func TestRandomLives(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		n := rapid.IntRange(1, 150).Draw(rt, "n")
+		n := rapid.IntRange(1, 100).Draw(rt, "n")
 		steps := rapid.SliceOfN(anyStep, n, n).Draw(rt, "steps")
 		var failed error
 		synctest.Test(t, func(t *testing.T) { failed = live(t, steps) })

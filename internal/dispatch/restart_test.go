@@ -3,7 +3,6 @@ package dispatch_test
 import (
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stintrun/stint/internal/dispatch"
@@ -178,6 +177,5 @@ func TestNoStall(t *testing.T) {
 		if got := r.d.Stats().Stalls; got != 0 {
 			t.Errorf("%d stalls", got)
 		}
-		synctest.Wait()
 	})
 }

@@ -47,6 +47,9 @@ func (w *witness) ended(j *stintv1.Job) {
 	}
 	var results []string
 	for _, h := range j.GetHistory() {
+		if p := w.pauses[j.GetQueue()]; p != nil && p.hold(h.GetDispatchTime().AsTime()) {
+			w.blame("job %s: run %d was dispatched while queue %s was paused: %v", l.id, h.GetNumber(), j.GetQueue(), h)
+		}
 		r := w.fences[h.GetFence()]
 		said := h.GetState() >= stintv1.RunState_RUN_STATE_SUCCEEDED && h.GetState() <= stintv1.RunState_RUN_STATE_RELEASED
 		if said && (r == nil || r.life != l || r.finish == nil || ending(r.finish) != h.GetState()) {

@@ -50,12 +50,14 @@ func (d *dice) rest(done <-chan struct{}, least, most time.Duration) bool {
 	}
 }
 
-// eachSeed runs a test in a bubble for so many seeds, a hundred times as many in a soak, or for the one of
-// STINT_SIM_SEED.
+// eachSeed runs a test in a bubble for so many seeds, a hundred times as many in a soak, one in short mode (the race
+// detector makes each fifteen times slower), or for the one of STINT_SIM_SEED.
 func eachSeed(t *testing.T, seeds int, test func(t *testing.T, seed uint64)) {
 	first := uint64(1)
 	if os.Getenv("STINT_SOAK") == "1" {
 		seeds *= 100
+	} else if testing.Short() {
+		seeds = 1
 	}
 	if text := os.Getenv("STINT_SIM_SEED"); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)

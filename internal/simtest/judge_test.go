@@ -108,6 +108,7 @@ func (w *witness) verdict(asked moment, r *lease, v *stintv1.Verdict) {
 			w.blame("%s is told to CONTINUE although a newer run was assigned", who)
 		}
 		w.raised(asked, r, v.GetInterrupt())
+		l.accepted.hear(w.clock, 1)
 		if until := asked.time.Add(v.GetLease().AsDuration()); until.After(r.until) {
 			r.until = until
 		}
@@ -203,6 +204,12 @@ func (w *witness) shows(asked moment, j *stintv1.Job, view stintv1.JobView) {
 		w.blame("job %s went back from version %d to %d", l.id, told, version)
 	}
 	w.stands(asked, l, j.GetState())
+	if j.GetState() == stintv1.JobState_JOB_STATE_EXPIRED && l.accepted.by(asked) > 0 {
+		w.blame("job %s was accepted in time and is EXPIRED: %v", l.id, j)
+	}
+	if r := w.fences[j.GetRun().GetFence()]; r != nil {
+		r.level.hear(w.clock, uint64(j.GetInterrupt().GetLevel()))
+	}
 	w.keeps(asked, l, j.GetInterrupt().GetLevel())
 	if w.rule != nil {
 		if err := w.rule(j); err != nil {

@@ -3,7 +3,6 @@ package simtest
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,15 +17,14 @@ import (
 
 // script is what happens in a simulation.
 type script struct {
-	lasts     time.Duration    // how long harm is done
-	gap       [2]time.Duration // between two harms
-	outage    [3]time.Duration // how long the server is away: at least, mostly at most, at most
-	harms     []func(*sim)     // one of them at a time
-	mischief  bool             // workers fail, give back, do not listen; and operators interfere
-	rule      func(*stintv1.Job) error
-	jobs      int              // of each submitter
-	lease     [2]time.Duration // of jobs
-	tolerance time.Duration    // how long everything may take to settle
+	lasts    time.Duration    // how long harm is done
+	gap      [2]time.Duration // between two harms
+	outage   [3]time.Duration // how long the server is away: at least, mostly at most, at most
+	harms    []func(*sim)     // one of them at a time
+	mischief bool             // workers fail, give back, do not listen; and operators interfere
+	rule     func(*stintv1.Job) error
+	jobs     int              // of each submitter
+	lease    [2]time.Duration // of jobs
 }
 
 // sim is one simulation: a world, those who live in it, and a script.
@@ -117,6 +115,9 @@ func (s *sim) newJob(d *dice) client.Job {
 	}
 	if d.chance(20) {
 		job.Delay = d.between(0, 20*time.Second)
+	}
+	if s.mischief && d.chance(10) {
+		job.StartBy = time.Now().Add(d.between(0, time.Minute))
 	}
 	s.idsMu.Lock()
 	defer s.idsMu.Unlock()
@@ -212,14 +213,12 @@ func (s *sim) settle() []*stintv1.Job {
 		}
 	}
 	for began := time.Now(); ; time.Sleep(5 * time.Second) {
-		jobs := s.list()
-		open := slices.DeleteFunc(slices.Clone(jobs), func(j *stintv1.Job) bool { return terminal(j.GetState()) })
+		open := s.list(unended...)
 		if len(open) == 0 {
-			s.note("all %d jobs have ended", len(jobs))
-			return jobs
+			break
 		}
-		if time.Since(began) > s.tolerance {
-			s.t.Fatalf("%d of %d jobs do not end, among them %v", len(open), len(jobs), open[0])
+		if time.Since(began) > patience {
+			s.t.Fatalf("%d jobs do not end, among them %v", len(open), open[0])
 		}
 		parked := &stintv1.RetryJobsRequest{}
 		for _, j := range open {
@@ -234,4 +233,12 @@ func (s *sim) settle() []*stintv1.Job {
 			s.t.Fatalf("retry what is parked: %v", err)
 		}
 	}
+	s.note("all jobs have ended")
+	return s.list()
+}
+
+// unended are the states of jobs that have not ended.
+var unended = []stintv1.JobState{
+	stintv1.JobState_JOB_STATE_SCHEDULED, stintv1.JobState_JOB_STATE_READY, stintv1.JobState_JOB_STATE_RUNNING,
+	stintv1.JobState_JOB_STATE_BACKOFF, stintv1.JobState_JOB_STATE_PARKED,
 }

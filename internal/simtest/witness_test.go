@@ -33,6 +33,7 @@ type witness struct {
 	lives  map[string]*life  // by job id
 	leases map[string]*lease // by token
 	fences map[uint64]*lease
+	pauses map[string]*pauses // by queue
 	faults int
 }
 
@@ -42,6 +43,7 @@ const faultsMax = 20
 func newWitness(t *testing.T) *witness {
 	return &witness{
 		t: t, began: time.Now(), lives: map[string]*life{}, leases: map[string]*lease{}, fences: map[uint64]*lease{},
+		pauses: map[string]*pauses{},
 	}
 }
 
@@ -78,6 +80,7 @@ type life struct {
 	known     rising // 1: the server has told of it
 	acked     rising // 1: its submit was answered
 	assigned  rising // the fence of its newest run
+	accepted  rising // 1: a worker was told that it has the job
 	recorded  rising // the fence of its newest run whose finish was RECORDED
 	succeeded rising // 1: somebody was told that it has
 	cancelled rising // 1: somebody was told that level CANCEL is in force
@@ -163,6 +166,8 @@ func (w *witness) asks(req any) {
 		for _, id := range m.GetIds() {
 			w.life(id).reopened = true
 		}
+	case *stintv1.ResumeQueueRequest:
+		w.resumes(m.GetName())
 	}
 }
 
@@ -175,6 +180,9 @@ func (w *witness) submits(specs []*stintv1.JobSpec) {
 // refused judges a call's error: a server that stops, stands still or is gone may refuse everything, but says nothing
 // wrong. Caller holds mu.
 func (w *witness) refused(asked moment, req any, err error) {
+	if m, ok := req.(*stintv1.ResumeQueueRequest); ok {
+		w.pausesOf(m.GetName()).unsure = true
+	}
 	switch code := status.Code(err); code {
 	case codes.Internal, codes.Unknown, codes.DataLoss, codes.Unimplemented, codes.InvalidArgument:
 		w.blame("%T was answered %v", req, err)
@@ -208,6 +216,8 @@ func (w *witness) answers(asked moment, req, reply any) {
 		}
 	case *stintv1.InterruptJobsResponse:
 		w.interrupts(asked, m.GetResults())
+	case *stintv1.PauseQueueResponse:
+		w.paused(m.GetQueue().GetName())
 	case *stintv1.RetryJobsResponse:
 		for _, r := range m.GetResults() {
 			w.found(asked, r.GetId(), r.GetError())

@@ -40,6 +40,11 @@ func (s *sim) work(ctx context.Context, d *dice) error {
 	return nil
 }
 
+// result is what a run brings: no two bring the same, and some are so large that the store keeps them apart.
+func result(d *dice, fence uint64) []byte {
+	return fmt.Appendf(nil, "of run %d %s", fence, make([]byte, d.n(10)*d.n(100)))
+}
+
 // bySDK is a worker of the SDK.
 func (s *sim) bySDK(d *dice, dies <-chan struct{}) {
 	l := s.connect()
@@ -74,7 +79,7 @@ func (s *sim) bySDK(d *dice, dies <-chan struct{}) {
 func (s *sim) handler(d *dice) client.Handler {
 	return func(ctx context.Context, run *client.Run) error {
 		err := s.work(ctx, d)
-		run.SetResult(fmt.Appendf(nil, "of run %d", run.Fence), "text/plain")
+		run.SetResult(result(d, run.Fence), "text/plain")
 		if err != nil || s.calm.Load() || !s.mischief {
 			return err
 		}
@@ -216,7 +221,7 @@ func (h *hand) beat(ctx context.Context, token string, cancel context.CancelCaus
 // ending is how a run ends.
 func (h *hand) ending(a *stintv1.Assignment, err error) *stintv1.Finish {
 	f := &stintv1.Finish{LeaseToken: a.GetLeaseToken()}
-	result := &stintv1.Payload{Content: &stintv1.Payload_Data{Data: fmt.Appendf(nil, "of run %d", a.GetFence())}}
+	brings := &stintv1.Payload{Content: &stintv1.Payload_Data{Data: result(h.d, a.GetFence())}}
 	n := 0
 	if h.s.mischief && !h.s.calm.Load() {
 		n = h.d.n(100)
@@ -225,7 +230,7 @@ func (h *hand) ending(a *stintv1.Assignment, err error) *stintv1.Finish {
 	case err != nil:
 		f.Outcome = &stintv1.Finish_Interrupted{Interrupted: &stintv1.Interrupted{Reason: err.Error()}}
 	case n < 70:
-		f.Outcome = &stintv1.Finish_Success{Success: &stintv1.Success{Result: result}}
+		f.Outcome = &stintv1.Finish_Success{Success: &stintv1.Success{Result: brings}}
 	case n < 85:
 		f.Outcome = &stintv1.Finish_Failure{Failure: &stintv1.Failure{Message: "bad luck"}}
 	case n < 95:

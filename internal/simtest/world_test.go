@@ -56,7 +56,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 }
 
 // patience is the virtual time after which a test gives up on what should have happened long ago.
-const patience = 6 * time.Hour
+const patience = 2 * time.Hour
 
 // await waits for what must come.
 func (w *world) await(what string, done <-chan struct{}) {
@@ -272,13 +272,13 @@ func (l *link) sever() {
 	l.conns = nil
 }
 
-// list reads every job.
-func (w *world) list() (jobs []*stintv1.Job) {
+// list reads every job in these states, or in any if there are none.
+func (w *world) list(states ...stintv1.JobState) (jobs []*stintv1.Job) {
 	l := w.connect()
 	defer l.close()
 	for token := ""; ; {
 		page, err := l.Jobs().ListJobs(context.Background(), &stintv1.ListJobsRequest{
-			View: stintv1.JobView_JOB_VIEW_FULL, PageSize: 1000, PageToken: token,
+			View: stintv1.JobView_JOB_VIEW_FULL, PageSize: 1000, PageToken: token, Filter: &stintv1.JobFilter{States: states},
 		})
 		if err != nil {
 			w.t.Fatalf("list jobs: %v", err)
