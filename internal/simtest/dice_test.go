@@ -50,12 +50,12 @@ func (d *dice) rest(done <-chan struct{}, least, most time.Duration) bool {
 	}
 }
 
-// eachSeed runs a test in a bubble for so many seeds, a hundred times as many in a soak, one in short mode (the race
+// eachSeed runs a test in a bubble for so many seeds, twenty times as many in a soak, one in short mode (the race
 // detector makes each fifteen times slower), or for the one of STINT_SIM_SEED.
 func eachSeed(t *testing.T, seeds int, test func(t *testing.T, seed uint64)) {
 	first := uint64(1)
 	if os.Getenv("STINT_SOAK") == "1" {
-		seeds *= 100
+		seeds *= 20
 	} else if testing.Short() {
 		seeds = 1
 	}
