@@ -36,8 +36,15 @@ type batch struct {
 	lanes    []*lane // that have something to write down
 	drops    []drop
 	ids      map[job.ID]uint64 // of its new jobs
-	due      int64             // the earliest time among its jobs
+	times    []moment          // of its jobs: the engine does not have them yet
+	due      int64             // the earliest of them
 	requests []*request
+}
+
+// moment is a time at which a job has to be looked at again.
+type moment struct {
+	at  int64
+	seq uint64
 }
 
 // sealed is a batch on its way to the disk. engine is nil if nothing was written: then its answers only wait for the
@@ -225,6 +232,7 @@ func (s *Store) writeTimes(c store.Change, seq uint64) {
 	}
 	for _, at := range is[:m] {
 		s.set(timeKey(at, seq), nil)
+		s.building.times = append(s.building.times, moment{at, seq})
 		s.building.due = min(s.building.due, at)
 		s.nextDue = min(s.nextDue, at)
 	}
@@ -319,7 +327,7 @@ func (s *Store) seal() {
 func (s *Store) begin(number uint64) {
 	b := &s.building
 	clear(b.ids)
-	*b = batch{number: number, engine: s.db.NewBatch(), steps: b.steps[:0], lanes: b.lanes[:0], ids: b.ids, due: never}
+	*b = batch{number: number, engine: s.db.NewBatch(), steps: b.steps[:0], lanes: b.lanes[:0], ids: b.ids, times: b.times[:0], due: never}
 	if b.ids == nil {
 		b.ids = map[job.ID]uint64{}
 	}

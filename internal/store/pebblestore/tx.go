@@ -178,29 +178,42 @@ func (t *tx) Due(n int) (due []*job.Job, next time.Time, err error) {
 		return nil, time.Time{}, fmt.Errorf("due: %w", err)
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
+	for _, m := range t.s.building.times {
+		if due, err = t.appendDue(due, n, m); err != nil {
+			return nil, time.Time{}, err
+		}
+	}
 	upcoming := t.s.building.due
 	for ok := it.First(); ok; ok = it.Next() {
 		key := it.Key()
-		at, seq := int64(keySeq(key[:9])), keySeq(key)
-		if at > now || len(due) == n {
-			upcoming = min(upcoming, at)
+		m := moment{int64(keySeq(key[:9])), keySeq(key)}
+		if m.at > now || len(due) == n {
+			upcoming = min(upcoming, m.at)
 			break
 		}
-		if _, written := t.writes[seq]; written {
-			continue
-		}
-		j, err := t.s.load(seq)
-		if err != nil {
+		if due, err = t.appendDue(due, n, m); err != nil {
 			return nil, time.Time{}, err
-		}
-		if times, k := timesOf(j); (k > 0 && times[0] == at || k > 1 && times[1] == at) && !listed(due, seq) {
-			due = append(due, j)
 		}
 	}
 	if len(due) == 0 {
 		t.s.nextDue = upcoming // else the next call looks whether they were dealt with
 	}
 	return due, instant(upcoming), it.Error()
+}
+
+// appendDue adds the job of a moment, if that has come and is still the job's.
+func (t *tx) appendDue(due []*job.Job, n int, m moment) ([]*job.Job, error) {
+	if _, written := t.writes[m.seq]; written || m.at > t.now.UnixNano() || len(due) == n || listed(due, m.seq) {
+		return due, nil
+	}
+	j, err := t.s.load(m.seq)
+	if err != nil {
+		return nil, err
+	}
+	if times, k := timesOf(j); k > 0 && times[0] == m.at || k > 1 && times[1] == m.at {
+		due = append(due, j)
+	}
+	return due, nil
 }
 
 // listed reports whether the jobs hold one of the sequence: a job whose two times have both come is met twice.

@@ -36,6 +36,7 @@ func Run(t *testing.T, open Open) {
 		"error writes nothing":       testAbort,
 		"reads its own writes":       testOwnWrites,
 		"due":                        testDue,
+		"due at once":                testDueAtOnce,
 		"queues":                     testQueues,
 		"deleted queue keeps names":  testQueueRevival,
 		"scan":                       testScan,

@@ -200,6 +200,40 @@ func testDue(t *testing.T, b *bench) {
 	b.equal("states", []job.State{b.get(2)[0].State, b.get(3)[0].State}, []job.State{job.Ready, job.Expired})
 }
 
+// testDueAtOnce: a job that is due as soon as it is written is due for the very next transaction.
+func testDueAtOnce(t *testing.T, b *bench) {
+	b.submit(b.spec("q"), b.spec("q"))
+	for seq := range uint64(2) {
+		b.dispatch(seq + 1)
+		zero := time.Duration(0)
+		fail := job.Outcome{Failure: &job.Failure{Class: job.Application, RetryDelay: &zero}}
+		b.Store().Post(context.Background(), func(tx store.Tx) error {
+			jobs, err := tx.Load([]uint64{seq + 1})
+			if err != nil {
+				return err
+			}
+			next, _, err := jobs[0].Finish(tx.Now(), jobs[0].Run.Fence, fail, job.Policy{}, 0)
+			if err != nil {
+				return err
+			}
+			return tx.Put(store.Change{Old: jobs[0], New: next})
+		}, func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		var due []uint64
+		b.update(func(tx store.Tx) error {
+			jobs, _, err := tx.Due(10)
+			due = seqs(jobs)
+			return err
+		})
+		if len(due) != int(seq)+1 {
+			t.Errorf("due are %v, want the first %d", due, seq+1)
+		}
+	}
+}
+
 func testQueues(t *testing.T, b *bench) {
 	b.update(func(tx store.Tx) error {
 		for _, name := range []string{"b", "a", "c/d"} {
