@@ -169,7 +169,7 @@ type submitRun struct {
 
 // create stores a new job, or says why not.
 func (r *submitRun) create(item *submission) (result, error) {
-	if made, ok := item.spec.ID.V7Time(); ok && !item.made && made.Before(r.horizon) {
+	if made, ok := item.spec.ID.V7Time(); ok && !item.made && !made.After(r.horizon) {
 		return result{err: errIDTooOld}, nil
 	}
 	if r.full {

@@ -444,6 +444,31 @@ func TestListJobsLarge(t *testing.T) {
 	})
 }
 
+// TestScanBudget: a look passes over so many jobs only. A page may be empty therefore and have a next one; a count goes on.
+func TestScanBudget(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		specs := make([]*stintv1.JobSpec, 1000)
+		for i := range specs {
+			specs[i] = &stintv1.JobSpec{Queue: "q"}
+		}
+		for range 10 {
+			r.submit(specs...)
+		}
+		r.addSpec("last", &stintv1.JobSpec{Queue: "q", Subject: "needle"})
+		needle := &stintv1.JobFilter{Subject: "needle"}
+		if got := r.list(&stintv1.ListJobsRequest{Filter: needle}); got != " | last" {
+			t.Errorf("listed %q, want an empty page and the last job", got)
+		}
+		if got := r.list(&stintv1.ListJobsRequest{Filter: needle, NewestFirst: true}); got != "last | " {
+			t.Errorf("newest first: %q, want the last job and an empty page", got)
+		}
+		counted, err := r.jobs.CountJobs(r.ctx, &stintv1.CountJobsRequest{Filter: needle})
+		if err != nil || counted.GetCounts().GetReady() != 1 || counted.GetAtLeast() {
+			t.Errorf("counted %v, %v", counted, err)
+		}
+	})
+}
+
 // TestPageTokens: a token serves the query that it was given for and no other, and cannot be made up.
 func TestPageTokens(t *testing.T) {
 	inBubble(t, rigConfig{}, func(r *rig) {

@@ -67,7 +67,9 @@ func TestUpdateQueue(t *testing.T) {
 // TestQueueEtag: the etag changes with policy and pause and with nothing else, and a change based on an old one is
 // refused, also on a queue that was deleted and made again in between.
 func TestQueueEtag(t *testing.T) {
-	inBubble(t, rigConfig{}, func(r *rig) {
+	config := rigConfig{}
+	config.store.Retain, config.store.Remember = time.Minute, time.Minute // a deleted queue is forgotten with finished jobs
+	inBubble(t, config, func(r *rig) {
 		seen := map[string]string{}
 		changed := func(what string) string {
 			t.Helper()
@@ -119,7 +121,9 @@ func TestQueueEtag(t *testing.T) {
 		if _, err := r.setPolicy("q", etag, nil); ofCall(err).reason != stintv1.Reason_REASON_ETAG_MISMATCH {
 			t.Error("with the etag of a deleted queue:", err)
 		}
-		time.Sleep(time.Second)
+		r.add("other", "b")
+		r.succeed(r.claim("other"))
+		time.Sleep(time.Hour)
 		if _, err := r.setPolicy("q", "", leaseOf(time.Minute)); err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
-	"github.com/stintrun/stint/internal/job"
 	"github.com/stintrun/stint/internal/store"
 )
 
@@ -89,36 +87,19 @@ func (d *smallDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	return vfs.DiskUsage{AvailBytes: d.free.Load(), TotalBytes: 1 << 40}, nil
 }
 
-// forgetful is a store that keeps of a finished job its final state only, and has forgotten all ids made before today: what
-// a store does once it has seen a million jobs.
-type forgetful struct{ store.Store }
-
-type forgetfulReader struct{ store.Reader }
-
-type forgetfulTx struct{ store.Tx }
-
-func (forgetfulTx) Horizon() time.Time { return time.Now().Add(-24 * time.Hour) }
-
-func (t forgetfulTx) Find(ids []job.ID) ([]store.Found, error) {
-	return forgetfulReader{t.Tx}.Find(ids)
+// forgetful is a rig whose store reduces finished jobs to their end within minutes, and forgets them within hours.
+func forgetful() rigConfig {
+	c := rigConfig{}
+	c.store.Retain, c.store.Remember = time.Minute, time.Hour
+	return c
 }
 
-func (r forgetfulReader) Find(ids []job.ID) ([]store.Found, error) {
-	found, err := r.Reader.Find(ids)
-	for i := range found {
-		if found[i].State.Terminal() {
-			found[i].Job = nil
-		}
-	}
-	return found, err
-}
-
-func (f forgetful) Update(ctx context.Context, fn func(store.Tx) error) error {
-	return f.Store.Update(ctx, func(tx store.Tx) error { return fn(forgetfulTx{tx}) })
-}
-
-func (f forgetful) View(ctx context.Context, fn func(store.Reader) error) error {
-	return f.Store.View(ctx, func(r store.Reader) error { return fn(forgetfulReader{r}) })
+// forget runs a job, and lets time pass until its id is forgotten.
+func (r *rig) forget(id string) {
+	r.t.Helper()
+	r.submit(&stintv1.JobSpec{Id: id, Queue: "q"})
+	r.succeed(r.claim("q"))
+	time.Sleep(3 * time.Hour)
 }
 
 // oldID is a UUIDv7 of 1970.
@@ -171,11 +152,10 @@ var reasons = map[stintv1.Reason]struct {
 		},
 	},
 	stintv1.Reason_REASON_ID_TOO_OLD: {
-		want: said{code: codes.FailedPrecondition, field: "id"},
-		config: func() rigConfig {
-			return rigConfig{wrap: func(st store.Store) store.Store { return forgetful{st} }}
-		},
+		want:   said{code: codes.FailedPrecondition, field: "id"},
+		config: forgetful,
 		provoke: func(r *rig) said {
+			r.forget(newID())
 			return r.submitOne(&stintv1.JobSpec{Id: oldID, Queue: "q"})
 		},
 	},
@@ -467,9 +447,10 @@ func TestStorageFull(t *testing.T) {
 // TestPastRetention: of a job that is past retention its end is known: a repeat is answered with it and never run again,
 // an interrupt comes too late, and everybody else is told that it is gone.
 func TestPastRetention(t *testing.T) {
-	inBubble(t, rigConfig{wrap: func(st store.Store) store.Store { return forgetful{st} }}, func(r *rig) {
+	inBubble(t, forgetful(), func(r *rig) {
 		r.add("q", "a")
 		r.succeed(r.claim("q"))
+		time.Sleep(20 * time.Minute)
 		for _, spec := range []*stintv1.JobSpec{{Id: r.id("a"), Queue: "q"}, {Id: r.id("a"), Queue: "other"}} {
 			got := r.submit(spec)[0]
 			if got.GetStatus() != stintv1.SubmitStatus_SUBMIT_STATUS_EXISTING || got.GetState() != succeeded || got.GetPolicy() == nil {
@@ -497,25 +478,32 @@ func TestPastRetention(t *testing.T) {
 	})
 }
 
-// TestIDTooOld: only an unknown UUIDv7 from before the horizon is refused.
+// TestIDTooOld: only an unknown UUIDv7 from before the horizon is refused; a job that was forgotten is never run again.
 func TestIDTooOld(t *testing.T) {
-	inBubble(t, rigConfig{wrap: func(st store.Store) store.Store { return forgetful{st} }}, func(r *rig) {
-		v7 := func(age time.Duration) string {
-			ms := time.Now().Add(-age).UnixMilli()
-			return fmt.Sprintf("%08x-%04x-7000-8000-000000000000", ms>>16, ms&0xffff)
+	inBubble(t, forgetful(), func(r *rig) {
+		v7 := func(at time.Time) string {
+			return fmt.Sprintf("%08x-%04x-7000-8000-000000000000", at.UnixMilli()>>16, at.UnixMilli()&0xffff)
+		}
+		known := v7(time.Now().Add(-time.Minute))
+		r.addSpec("waits", &stintv1.JobSpec{Queue: "other"})
+		r.submit(&stintv1.JobSpec{Id: known, Queue: "other"})
+		time.Sleep(time.Second)
+		forgotten := v7(time.Now())
+		r.forget(forgotten)
+		var horizon time.Time
+		if err := r.store.View(r.ctx, func(s store.Reader) error { horizon = s.Horizon(); return nil }); err != nil {
+			t.Fatal(err)
 		}
 		for id, want := range map[string]stintv1.Reason{
-			v7(24 * time.Hour): 0, v7(24*time.Hour + time.Millisecond): stintv1.Reason_REASON_ID_TOO_OLD, oldID: stintv1.Reason_REASON_ID_TOO_OLD,
-			newID(): 0, newInstance(): 0, "00000000-0001-1000-8000-000000000000": 0,
+			v7(horizon.Add(time.Millisecond)): 0, v7(horizon): stintv1.Reason_REASON_ID_TOO_OLD, oldID: stintv1.Reason_REASON_ID_TOO_OLD,
+			forgotten: stintv1.Reason_REASON_ID_TOO_OLD,
+			newID():   0, newInstance(): 0, "00000000-0001-1000-8000-000000000000": 0,
 		} {
 			if got := r.submitOne(&stintv1.JobSpec{Id: id, Queue: "q"}); got.reason != want {
 				t.Errorf("%s: %s, want %s", id, got, want)
 			}
 		}
-		known := v7(23 * time.Hour)
-		r.submit(&stintv1.JobSpec{Id: known, Queue: "q"})
-		time.Sleep(2 * time.Hour)
-		if got := r.submit(&stintv1.JobSpec{Id: known, Queue: "q"})[0].GetStatus(); got != stintv1.SubmitStatus_SUBMIT_STATUS_EXISTING {
+		if got := r.submit(&stintv1.JobSpec{Id: known, Queue: "other"})[0].GetStatus(); got != stintv1.SubmitStatus_SUBMIT_STATUS_EXISTING {
 			t.Errorf("a known id that is old by now: %s", got)
 		}
 	})

@@ -170,19 +170,22 @@ func TestClaimOrder(t *testing.T) {
 	})
 }
 
-// TestClaimRepeat: within the lease, the same request of the same instance is answered with the same runs.
+// TestClaimRepeat: within the lease, the same request of the same instance is answered with the same runs. Callers without
+// an instance are each their own.
 func TestClaimRepeat(t *testing.T) {
 	inBubble(t, rigConfig{}, func(r *rig) {
-		r.add("q", "a", "b", "c", "d")
+		r.add("q", "a", "b", "c", "d", "e", "f")
 		claim := func(instance, request string) *stintv1.ClaimJobsRequest {
 			return &stintv1.ClaimJobsRequest{Queues: []string{"q"}, InstanceId: instance, RequestId: request}
 		}
 		one, two := newInstance(), newInstance()
 		var got []string
-		for _, m := range []*stintv1.ClaimJobsRequest{claim(one, "r"), claim(one, "r"), claim(one, "s"), claim(two, "r"), claim(one, "")} {
+		for _, m := range []*stintv1.ClaimJobsRequest{
+			claim(one, "r"), claim(one, "r"), claim(one, "s"), claim(two, "r"), claim(one, ""), claim("", "r"), claim("", "r"),
+		} {
 			got = append(got, r.claimed(m))
 		}
-		if diff := cmp.Diff([]string{"a/1", "a/1", "b/1", "c/1", "d/1"}, got); diff != "" {
+		if diff := cmp.Diff([]string{"a/1", "a/1", "b/1", "c/1", "d/1", "e/1", "f/1"}, got); diff != "" {
 			t.Error(diff)
 		}
 		time.Sleep(31 * time.Second)
