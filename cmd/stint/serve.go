@@ -155,6 +155,8 @@ func (f *serveFlags) openStore(log *slog.Logger) (store.Store, error) {
 	switch {
 	case errors.Is(err, pebblestore.ErrLocked), errors.Is(err, pebblestore.ErrFormat), errors.Is(err, pebblestore.ErrDamaged):
 		return nil, &exitError{exitRefused, err.Error()}
+	case errors.Is(err, pebblestore.ErrDisk):
+		return nil, &exitError{exitStorage, err.Error()}
 	case err != nil:
 		return nil, err
 	}

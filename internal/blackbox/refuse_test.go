@@ -156,13 +156,16 @@ func TestDamagedDirectory(t *testing.T) {
 		damage func([]byte) []byte
 	}{
 		{"format emptied", "STINT", func([]byte) []byte { return nil }},
+		{"manifest truncated", "MANIFEST-*", func(b []byte) []byte { return b[:len(b)/2] }},
 		{"manifest emptied", "MANIFEST-*", func([]byte) []byte { return nil }},
 		{"manifest garbled", "MANIFEST-*", garble},
 		{"manifest missing", "MANIFEST-*", nil},
 		{"table truncated", "*.sst", func(b []byte) []byte { return b[:len(b)/2] }},
 		{"table emptied", "*.sst", func([]byte) []byte { return nil }},
+		{"table garbled", "*.sst", garble},
 		{"table missing", "*.sst", nil},
 		{"log garbled", "*.log", garble},
+		{"marker missing", "marker.manifest.*", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			data := filepath.Join(t.TempDir(), "data")

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -18,6 +20,8 @@ var (
 	ErrFormat = errors.New("the data directory has a format that this version does not know")
 	// ErrDamaged: what is in the directory cannot be read.
 	ErrDamaged = errors.New("the data directory is damaged")
+	// ErrDisk: the directory can be read but not written.
+	ErrDisk = errors.New("the data directory cannot be written")
 )
 
 const (
@@ -28,26 +32,30 @@ const (
 )
 
 // claimDir makes the directory if needed, checks that it is ours and takes its lock. What it refuses it leaves as it
-// found it.
-func (s *Store) claimDir() error {
+// found it. It reports whether an engine has been at work there.
+func (s *Store) claimDir() (used bool, err error) {
 	fs, dir := s.cfg.FS, s.cfg.Dir
 	names, err := fs.List(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w: %s: %w", ErrDamaged, dir, err)
+		return false, fmt.Errorf("%w: %s: %w", ErrDamaged, dir, err)
 	}
 	fresh := len(names) == 0
 	if !fresh {
 		if err := s.checkFormat(); err != nil {
-			return err
+			return false, err
 		}
 	}
+	used = slices.ContainsFunc(names, func(name string) bool {
+		ext := path.Ext(name)
+		return ext == ".log" || ext == ".sst" || strings.HasPrefix(name, "marker.manifest.")
+	})
 	if err := fs.MkdirAll(dir, 0o750); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
+		return false, fmt.Errorf("%w: %s: %w", ErrDisk, dir, err)
 	}
 	lock, err := fs.Lock(fs.PathJoin(dir, lockFile))
 	if err != nil {
 		holder, _ := readFile(fs, fs.PathJoin(dir, holderFile))
-		return fmt.Errorf("%w: %s: %s", ErrLocked, dir, strings.TrimSpace(holder+" "+err.Error()))
+		return false, fmt.Errorf("%w: %s: %s", ErrLocked, dir, strings.TrimSpace(holder+" "+err.Error()))
 	}
 	s.lock = lock
 	host, _ := os.Hostname()
@@ -56,9 +64,9 @@ func (s *Store) claimDir() error {
 		err = writeFile(fs, fs.PathJoin(dir, formatFile), format)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("write to the data directory: %w", err), lock.Close())
+		return false, errors.Join(fmt.Errorf("%w: %s: %w", ErrDisk, dir, err), lock.Close())
 	}
-	return nil
+	return used, nil
 }
 
 func (s *Store) checkFormat() error {

@@ -28,14 +28,18 @@ func (s *Store) recover() error {
 		return err
 	}
 	s.synced = number
+	if err := s.readSecret(); err != nil {
+		return err
+	}
+	if number > 0 && s.secret == ([32]byte{}) {
+		return errors.New("it has commits and no secret")
+	}
 	if err := s.readFilters(); err != nil {
 		return err
 	}
 	if err := s.readLiveJobs(); err != nil {
 		return err
 	}
-	s.state.cold = false
-	s.begin(number + 1)
 	return s.firstWindows()
 }
 

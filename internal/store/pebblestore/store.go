@@ -126,15 +126,13 @@ func Open(cfg Config) (*Store, error) {
 		low: map[*lane]struct{}{}, trim: map[*lane]struct{}{},
 	}
 	s.state.cold = true
-	if err := s.claimDir(); err != nil {
+	used, err := s.claimDir()
+	if err != nil {
 		return nil, err
 	}
-	if err := s.openEngine(); err != nil {
-		return nil, errors.Join(err, s.lock.Close())
-	}
 	s.tx = newTx(s)
-	if err := s.start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %s: %w", ErrDamaged, s.cfg.Dir, err), s.closeEngine(), s.lock.Close())
+	if err := s.start(used); err != nil {
+		return nil, errors.Join(err, s.lock.Close())
 	}
 	s.watchSpace()
 	s.running.Go(s.commitLoop)
@@ -143,44 +141,87 @@ func Open(cfg Config) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) openEngine() error {
+// start opens the store on a goroutine of its own, for the engine ends the one on which it cannot write.
+func (s *Store) start(used bool) error {
+	opened := make(chan error, 1)
+	go func() { opened <- s.open(used) }()
+	select {
+	case err := <-opened:
+		return err
+	case <-s.failed:
+		return fmt.Errorf("%w: %s: see the log", ErrDisk, s.cfg.Dir)
+	}
+}
+
+// open reads what is there and opens the engine. It reads with an engine that cannot write, so that what is damaged is
+// left as it is: an engine that writes takes some damage for an unfinished write, and cleans up after it.
+func (s *Store) open(used bool) error {
+	if used {
+		err := s.openEngine(true)
+		if err == nil {
+			err = errors.Join(s.recover(), s.db.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrDamaged, s.cfg.Dir, err)
+		}
+	}
+	s.state.cold = false
+	err := s.openEngine(false)
+	if err == nil {
+		s.begin(s.synced + 1)
+		err = s.makeSecret()
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrDisk, s.cfg.Dir, err)
+	}
+	return nil
+}
+
+func (s *Store) openEngine(readOnly bool) error {
 	cache := pebble.NewCache(s.cfg.CacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
-		FS: s.cfg.FS, Cache: cache, Logger: engineLogger{s},
+		FS: s.cfg.FS, Cache: cache, Logger: engineLogger{s}, ReadOnly: readOnly, DisableTableStats: readOnly,
 		MemTableSize: memTableBytes, MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold: 8, L0StopWritesThreshold: 64,
 		FormatMajorVersion: pebble.FormatNewest, BytesPerSync: 1 << 20,
 	}
-	opts.EventListener = &pebble.EventListener{BackgroundError: func(err error) {
-		s.cfg.Logger.Error("the store's engine reports an error", "error", err)
-	}}
+	// The engine goes on after an error in the background, and takes writes as long as its log has room, until it waits
+	// for a flush that never ends.
+	opts.EventListener = &pebble.EventListener{
+		BackgroundError: s.broke,
+		DataCorruption:  func(info pebble.DataCorruptionInfo) { s.broke(info.Details) },
+	}
+	if readOnly {
+		opts.EventListener = &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}} // the reader gets the error
+	}
 	db, err := pebble.Open(s.cfg.Dir, opts)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrDamaged, s.cfg.Dir, err)
+		return err
 	}
 	s.db = db
 	return nil
 }
 
-func (s *Store) start() error {
-	if err := s.get(metaSecret, func(b []byte) error {
+// readSecret reads the secret; there is none before the first commit.
+func (s *Store) readSecret() error {
+	return s.get(metaSecret, func(b []byte) error {
 		if copy(s.secret[:], b) != len(s.secret) {
 			return errRecord
 		}
 		return nil
-	}); err != nil {
+	})
+}
+
+// makeSecret makes the secret of a fresh store.
+func (s *Store) makeSecret() error {
+	if s.secret != ([32]byte{}) {
+		return nil
+	}
+	if _, err := rand.Read(s.secret[:]); err != nil {
 		return err
 	}
-	if s.secret == ([32]byte{}) {
-		if _, err := rand.Read(s.secret[:]); err != nil {
-			return err
-		}
-		if err := s.db.Set(metaSecret, s.secret[:], pebble.Sync); err != nil {
-			return err
-		}
-	}
-	return s.recover()
+	return s.db.Set(metaSecret, s.secret[:], pebble.Sync)
 }
 
 // Attach implements store.Store.
@@ -251,12 +292,17 @@ func (s *Store) look(fn func(store.Reader) error) error {
 	return fn(view{s: s, now: s.cfg.Now().UTC().Round(0)})
 }
 
-// fail ends the store after an error of its disk: nothing is answered any more. It does not return.
-func (s *Store) fail(err error) {
+// broke ends the store after an error of its disk: nothing is answered any more.
+func (s *Store) broke(err error) {
 	s.failOnce.Do(func() {
 		s.cfg.Logger.Error("the store's disk failed; nothing is acknowledged any more", "error", err)
 		close(s.failed)
 	})
+}
+
+// fail does the same and does not return.
+func (s *Store) fail(err error) {
+	s.broke(err)
 	runtime.Goexit()
 }
 
