@@ -39,7 +39,7 @@ func (s *Store) claimDir() (used bool, err error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, fmt.Errorf("%w: %s: %w", ErrDamaged, dir, err)
 	}
-	fresh := len(names) == 0
+	fresh := s.unmade(names)
 	if !fresh {
 		if err := s.checkFormat(); err != nil {
 			return false, err
@@ -67,6 +67,22 @@ func (s *Store) claimDir() (used bool, err error) {
 		return false, errors.Join(fmt.Errorf("%w: %s: %w", ErrDisk, dir, err), lock.Close())
 	}
 	return used, nil
+}
+
+// unmade reports whether the directory holds no more than what claimDir had written when it was cut short.
+func (s *Store) unmade(names []string) bool {
+	for _, name := range names {
+		switch name {
+		case lockFile, holderFile:
+		case formatFile:
+			if got, err := readFile(s.cfg.FS, s.cfg.FS.PathJoin(s.cfg.Dir, name)); err != nil || !strings.HasPrefix(format, got) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 func (s *Store) checkFormat() error {
