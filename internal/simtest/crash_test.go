@@ -58,7 +58,10 @@ func payload(n int) string { return fmt.Sprintf("%05d of many", n) }
 // TestCrashes sends 20,000 jobs through one worker while the server crashes ten times, at shares of the work that the
 // seed chooses: every payload is seen, and every job has one accepted outcome.
 func TestCrashes(t *testing.T) {
-	const jobs, crashes = 20_000, 10
+	jobs, crashes := 20_000, 10
+	if testing.Short() {
+		jobs = 4_000
+	}
 	eachSeed(t, 1, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed)
 		d := newDice(seed, "crashes")

@@ -12,6 +12,9 @@ import (
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 )
 
+// noRoom is why the SDK gives a run back that it has no room for.
+const noRoom = "the worker has no room for it"
+
 // finishes notes what workers send.
 func (w *witness) finishes(finishes []*stintv1.Finish) {
 	for _, f := range finishes {
@@ -19,6 +22,9 @@ func (w *witness) finishes(finishes []*stintv1.Finish) {
 		if r == nil {
 			w.blame("a finish is sent of a run that was never assigned")
 			continue
+		}
+		if f.GetReleased().GetReason() == noRoom {
+			w.blame("run %d of job %s was assigned beyond the worker's demand", r.number, r.life.id)
 		}
 		r.over, r.finish = true, f
 	}
@@ -233,13 +239,16 @@ func versionOf(j *stintv1.Job) uint64 {
 	return version
 }
 
+// historyMax is how many runs a history keeps; of more it drops those in the middle.
+const historyMax = 200
+
 // remembers judges that a job is shown as it was submitted, with every end of its runs that was acknowledged.
 func (w *witness) remembers(asked moment, l *life, j *stintv1.Job) {
 	if !bytes.Equal(j.GetPayload().GetData(), l.spec.GetPayload().GetData()) || j.GetQueue() != l.spec.GetQueue() {
 		w.blame("job %s was submitted as %v and is shown as %v", l.id, l.spec, j)
 	}
 	for _, r := range l.leases {
-		if r.recorded.by(asked) == 0 {
+		if r.recorded.by(asked) == 0 || j.GetRunCount() > historyMax {
 			continue
 		}
 		i := slices.IndexFunc(j.GetHistory(), func(h *stintv1.Run) bool { return h.GetFence() == r.fence })

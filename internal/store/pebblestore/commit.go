@@ -59,13 +59,11 @@ type sealed struct {
 func (s *Store) commitLoop() {
 	defer close(s.sealed)
 	for {
-		if len(s.low) == 0 {
-			r, ok := <-s.requests
-			if !ok {
-				return
-			}
-			s.run(r)
+		r, ok := <-s.requests
+		if !ok {
+			return
 		}
+		s.run(r)
 		if !s.gather() {
 			s.seal()
 			return
@@ -286,16 +284,13 @@ func (s *Store) delete(key []byte) {
 
 // seal lets ready jobs meet room, writes the commit record and sends the batch to the disk.
 func (s *Store) seal() {
-	if err := s.refillLow(); err != nil {
-		s.fail(err)
-	}
 	if s.observer != nil {
 		if err := s.transact(s.observer.Match); err != nil {
 			s.cfg.Logger.Error("matching failed", "error", err)
 		}
 	}
-	for _, l := range s.building.lanes {
-		s.noteLow(l) // the match may have emptied its window; the next turn refills it
+	if err := s.refillEmpty(); err != nil {
+		s.fail(err)
 	}
 	b := &s.building
 	out := sealed{number: b.number, requests: b.requests}

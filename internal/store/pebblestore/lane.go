@@ -19,7 +19,6 @@ var (
 	windowSmall    = 64
 	windowsMax     = 128 << 10
 	refillPage     = 1024 // jobs read at once
-	refillBelow    = 512  // a spilled window shorter than this is refilled
 	windowCompacts = 1024 // dead entries before a window is moved together
 )
 

@@ -12,7 +12,7 @@ import (
 
 // TestMain makes the rare paths frequent: windows spill, buckets fill and snapshots are taken all the time.
 func TestMain(m *testing.M) {
-	windowMax, windowSmall, windowsMax, refillPage, refillBelow, windowCompacts = 8, 4, 24, 5, 4, 3
+	windowMax, windowSmall, windowsMax, refillPage, windowCompacts = 8, 4, 24, 5, 3
 	bucketBits, chunkBits = 6, 4
 	bucketSize, chunkSize = 1<<bucketBits, 1<<chunkBits
 	m.Run()

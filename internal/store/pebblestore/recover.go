@@ -166,7 +166,6 @@ func (s *Store) firstWindows() error {
 		if err := s.refill(l, min(max(windowsMax/2/len(lanes), 1), refillPage)); err != nil {
 			return err
 		}
-		s.noteLow(l)
 	}
 	return nil
 }

@@ -3,36 +3,27 @@ package pebblestore
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/stintrun/stint/internal/job"
 )
 
-// noteLow notes that the lane's window runs short while there is more of the lane on disk.
-func (s *Store) noteLow(l *lane) {
-	if l.spilled() && l.len() < min(refillBelow, s.state.windowCap()/2+1) {
-		s.low[l] = struct{}{}
-	}
-}
-
-// refillLow reads the next page of each window that ran short in the last batch. What is still short then stays noted,
-// and the next turn follows at once.
-func (s *Store) refillLow() error {
-	low := slices.Collect(maps.Keys(s.low))
-	clear(s.low)
-	for _, l := range low {
-		if err := s.refill(l, min(refillPage, s.state.windowCap())); err != nil {
-			return err
+// refillEmpty reads on in the lanes of the batch whose window ran out, so that a lane with ready jobs always shows its
+// first.
+func (s *Store) refillEmpty() error {
+	for _, l := range s.building.lanes {
+		if l.len() == 0 && l.spilled() {
+			if err := s.refill(l, s.state.page()); err != nil {
+				return err
+			}
 		}
-		s.noteLow(l)
 	}
 	return nil
 }
 
-// refill reads up to page jobs of a lane into its window. Entries whose job moved on are skipped: their record says so.
+// refill reads up to page jobs of a lane into its window: first from disk, then those that the batch under construction
+// adds. Entries whose job moved on are skipped: their record says so.
 func (s *Store) refill(l *lane, page int) (err error) {
 	segments, err := s.db.NewIter(&pebble.IterOptions{
 		LowerBound: segmentKey(l.id, l.pos), UpperBound: append(segmentKey(l.id, ^uint64(0)), 0),
@@ -65,11 +56,14 @@ func (s *Store) refill(l *lane, page int) (err error) {
 			return err
 		}
 	}
+	for i := 0; i < len(l.batch) && len(got) < page && failed == nil; i++ {
+		take(l.batch[i])
+	}
 	if failed != nil {
 		return failed
 	}
-	if len(got) < page && len(l.batch) == 0 {
-		pos = l.tail + 1 // nothing of the lane is left on disk
+	if len(got) < page {
+		pos = l.tail + 1 // memory holds all of the lane
 	}
 	s.state.mu.Lock()
 	l.window = append(l.window, got...)

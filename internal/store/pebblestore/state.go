@@ -99,6 +99,9 @@ func (s *state) windowCap() int {
 	return windowMax
 }
 
+// page is how many jobs of a lane are read at once.
+func (s *state) page() int { return min(refillPage, s.windowCap()) }
+
 func (s *state) applyBucket(st step, now time.Time) {
 	b := s.bucket(bucketOf(st.seq))
 	b.moves++

@@ -107,7 +107,6 @@ type Store struct {
 	// Owned by the committing goroutine.
 	tx       *tx
 	building batch
-	low      map[*lane]struct{} // windows that run short
 	trim     map[*lane]struct{} // lanes whose front moved since the last snapshot
 	nextDue  int64
 	logged   int // log bytes since the last snapshot
@@ -123,7 +122,7 @@ func Open(cfg Config) (*Store, error) {
 		cfg: cfg.withDefaults(), state: newState(),
 		closing: make(chan struct{}), requests: make(chan *request, requestsMax), sealed: make(chan sealed, 1),
 		idle: make(chan struct{}, 1), failed: make(chan struct{}), syncCh: make(chan struct{}),
-		low: map[*lane]struct{}{}, trim: map[*lane]struct{}{},
+		trim: map[*lane]struct{}{},
 	}
 	s.state.cold = true
 	used, err := s.claimDir()

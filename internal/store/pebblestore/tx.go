@@ -150,10 +150,18 @@ func (t *tx) Heads(lane store.Lane, n int) ([]*job.Job, error) {
 	if l == nil {
 		return nil, nil
 	}
-	return l.heads(nil, n, func(j *job.Job) bool {
-		_, written := t.writes[j.Seq]
-		return written
-	}), nil
+	written := func(j *job.Job) bool {
+		_, ok := t.writes[j.Seq]
+		return ok
+	}
+	heads := l.heads(nil, n, written)
+	for len(heads) < n && l.spilled() {
+		if err := t.s.refill(l, max(n-len(heads), t.s.state.page())); err != nil {
+			return nil, err
+		}
+		heads = l.heads(heads[:0], n, written)
+	}
+	return heads, nil
 }
 
 func (t *tx) Lanes(name string, fn func(store.Lane)) {

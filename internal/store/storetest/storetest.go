@@ -32,6 +32,7 @@ func Run(t *testing.T, open Open) {
 		"submit and find":            testSubmit,
 		"large payload and result":   testBlobs,
 		"lane order":                 testLaneOrder,
+		"heads of a long lane":       testLongLane,
 		"undelivered goes to front":  testUndelivered,
 		"error writes nothing":       testAbort,
 		"reads its own writes":       testOwnWrites,

@@ -93,6 +93,49 @@ func testLaneOrder(t *testing.T, b *bench) {
 	b.equal("empty lane", b.heads("q", 3), []uint64(nil))
 }
 
+// testLongLane looks for heads behind those that transactions of the same batch took, however many those are.
+func testLongLane(t *testing.T, b *bench) {
+	const jobs, taken = 60, 50
+	specs := make([]*job.Spec, jobs)
+	for i := range specs {
+		specs[i] = b.spec("q")
+	}
+	b.submit(specs...)
+	posted := make(chan struct{})
+	deleted := make(chan error, 1)
+	b.Store().Post(t.Context(), func(tx store.Tx) error {
+		<-posted
+		for seq := range uint64(taken) {
+			js, err := tx.Load([]uint64{seq + 1})
+			if err != nil {
+				return err
+			}
+			if err := tx.Put(store.Change{Old: js[0]}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(err error) { deleted <- err })
+	var got []uint64
+	seen := make(chan error, 1)
+	b.Store().Post(t.Context(), func(tx store.Tx) error {
+		heads, err := tx.Heads(store.Lane{Queue: "q", Priority: job.Normal}, jobs)
+		got = seqs(heads)
+		return err
+	}, func(err error) { seen <- err })
+	close(posted)
+	if err := errors.Join(<-deleted, <-seen); err != nil {
+		t.Fatal(err)
+	}
+	b.equal("heads", got, []uint64{51, 52, 53, 54, 55, 56, 57, 58, 59, 60})
+	b.Reopen()
+	b.equal("heads after a restart", b.heads("q", 3), []uint64{51, 52, 53})
+	b.view(func(r store.Reader) error {
+		b.equal("oldest", r.Oldest("q").Seq, uint64(51))
+		return nil
+	})
+}
+
 func testUndelivered(t *testing.T, b *bench) {
 	jobs := b.submit(b.spec("q"), b.spec("q"), b.spec("q"))
 	for _, j := range jobs {
