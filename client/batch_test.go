@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 )
 
 // finishing is a session with finishes to send, without a stream.
@@ -87,5 +90,36 @@ func TestEverythingDueTravelsInOneMessage(t *testing.T) {
 	}
 	if again, _, _ := s.compose(now); again != nil {
 		t.Errorf("then = %v; want nothing", again)
+	}
+}
+
+// TestRepeatedAnswer: the server repeats its last answer to have the next report sooner; the answer to a report before
+// the one under way says nothing any more.
+func TestRepeatedAnswer(t *testing.T) {
+	s := finishing()
+	now := time.Now()
+	s.watchdog = time.AfterFunc(time.Hour, func() {})
+	defer s.watchdog.Stop()
+	answer := func(seq uint64, in time.Duration) time.Duration {
+		s.applyAnswer(&stintv1.ReportAnswer{Seq: seq, NextReportIn: durationpb.New(in)}, now)
+		return s.reportDue.Sub(now)
+	}
+	s.opened, s.cadence = true, defaultCadence
+	if got := answer(0, 2*time.Second); got != 2*time.Second {
+		t.Errorf("before its first report the next is due in %v", got)
+	}
+	s.takeReport(7, s.reportDue)
+	s.reportDue = time.Time{}
+	if answer(0, time.Second); !s.reportDue.IsZero() {
+		t.Error("an old answer counts while a report is under way")
+	}
+	if got := answer(7, 15*time.Second); got != 15*time.Second {
+		t.Errorf("after an answer the next report is due in %v", got)
+	}
+	if got := answer(7, 3*time.Second); got != 3*time.Second {
+		t.Errorf("after the answer repeated, sooner, the next report is due in %v", got)
+	}
+	if got := answer(6, time.Second); got != 3*time.Second {
+		t.Errorf("after an older answer the next report is due in %v", got)
 	}
 }

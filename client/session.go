@@ -53,6 +53,7 @@ type session struct {
 	cadence    time.Duration
 	reportDue  time.Time // zero: before the welcome, and while one is unanswered
 	reportSeq  uint64    // seq of the unanswered report; 0: none
+	answered   uint64    // seq of the last answered one; 0: none
 	reportSent time.Time
 
 	drainSent time.Time // zero: not yet
@@ -259,17 +260,26 @@ func (s *session) applyWelcome(welcome *stintv1.Welcome, now time.Time) error {
 	return nil
 }
 
-// applyAnswer applies the verdicts of the report that awaits them. Caller holds mu.
+// applyAnswer applies the verdicts of the report that awaits them, or a repeated answer, which says only that the next
+// report is due at another time. Caller holds mu.
 func (s *session) applyAnswer(answer *stintv1.ReportAnswer, now time.Time) {
-	if answer == nil || answer.GetSeq() != s.reportSeq {
+	switch {
+	case answer == nil:
 		return
-	}
-	for _, v := range answer.GetVerdicts() {
-		if h := s.w.held[v.GetLeaseToken()]; h != nil && h.session == s {
-			s.w.judge(h, v, s.reportSent, s)
+	case s.reportSeq == 0:
+		if answer.GetSeq() != s.answered {
+			return
 		}
+	case answer.GetSeq() != s.reportSeq:
+		return
+	default:
+		for _, v := range answer.GetVerdicts() {
+			if h := s.w.held[v.GetLeaseToken()]; h != nil && h.session == s {
+				s.w.judge(h, v, s.reportSent, s)
+			}
+		}
+		s.answered, s.reportSeq = s.reportSeq, 0
 	}
-	s.reportSeq = 0
 	s.schedule(now, answer.GetNextReportIn().AsDuration())
 }
 

@@ -30,7 +30,10 @@ func payloadContent(p *stintv1.Payload) (data []byte, contentType string, err er
 	contentType = p.GetContentType()
 	switch content := p.GetContent().(type) {
 	case nil:
-		return nil, contentType, nil
+		if p != nil { // maybe an alternative that a later Stint knows: what it says must not be lost
+			return nil, "", invalid("payload", "holds none of data, text and json; leave it out if there is nothing to send")
+		}
+		return nil, "", nil
 	case *stintv1.Payload_Data:
 		return content.Data, contentType, nil
 	case *stintv1.Payload_Text:

@@ -154,7 +154,7 @@ func itemError(index int, err error) *stintv1.ItemError {
 // caller and belongs in the log.
 func callStatus(err error) (st *status.Status, internal bool) {
 	if r := asRefusal(err); r != nil {
-		return r.status(), r == errInternal
+		return r.status(), false // a panic, too: it was logged with its stack
 	}
 	switch {
 	case errors.Is(err, context.Canceled):

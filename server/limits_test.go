@@ -119,7 +119,9 @@ func TestSubmitLimits(t *testing.T) {
 	number := spec(func(s *stintv1.JobSpec, v float64) {
 		s.Payload = &stintv1.Payload{Content: &stintv1.Payload_Json{Json: structpb.NewNumberValue(v)}}
 	})
-	contentType := spec(func(s *stintv1.JobSpec, v int) { s.Payload = &stintv1.Payload{ContentType: letters(v)} })
+	contentType := spec(func(s *stintv1.JobSpec, v int) {
+		s.Payload = &stintv1.Payload{Content: &stintv1.Payload_Data{}, ContentType: letters(v)}
+	})
 	priority := spec(func(s *stintv1.JobSpec, v stintv1.Priority) { s.Priority = v })
 	runAt := spec(func(s *stintv1.JobSpec, v *timestamppb.Timestamp) { s.Start = &stintv1.JobSpec_RunAt{RunAt: v} })
 	delay := spec(func(s *stintv1.JobSpec, v *durationpb.Duration) { s.Start = &stintv1.JobSpec_Delay{Delay: v} })
@@ -145,9 +147,10 @@ func TestSubmitLimits(t *testing.T) {
 			beyond: tries(id, "x", strings.ToUpper(newInstance()), "{"+newInstance()+"}", strings.ReplaceAll(newInstance(), "-", ""), newInstance()+"0", newInstance()[:35]+"g"),
 		},
 		{
-			field: "payload", reason: tooLarge, at: tries(payload, nil, &stintv1.Payload{}, blob("x", 1<<20), text(letters(1<<20)), jsonText),
+			field: "payload", reason: tooLarge, at: tries(payload, nil, blob("x", 1<<20), text(""), text(letters(1<<20)), jsonText),
 			beyond: tries(payload, blob("x", 1<<20+1), text(letters(1<<20+1)), longJSON),
 		},
+		{field: "payload", beyond: tries(payload, &stintv1.Payload{}, &stintv1.Payload{ContentType: "text/plain"})},
 		{
 			field: "payload.json", at: tries(number, 0, -1.5, math.MaxFloat64),
 			beyond: append(tries(number, math.NaN(), math.Inf(1), math.Inf(-1)),

@@ -245,12 +245,13 @@ func TestFinishLimits(t *testing.T) {
 	expectLimits(t, []limit{
 		{field: "outcome", reason: stintv1.Reason_REASON_OUTCOME_MISSING, beyond: []try{end(&stintv1.Finish{})}},
 		{
-			field: "success.result", reason: tooLarge, at: tries(succeed, nil, &stintv1.Payload{}, blob("x", 1<<20)),
+			field: "success.result", reason: tooLarge, at: tries(succeed, nil, blob("x", 1<<20)),
 			beyond: tries(succeed, blob("x", 1<<20+1), text(letters(1<<20+1))),
 		},
+		{field: "success.result", beyond: []try{succeed(&stintv1.Payload{}), succeed(&stintv1.Payload{ContentType: "text/plain"})}},
 		{
-			field: "success.result.content_type", at: []try{succeed(&stintv1.Payload{ContentType: letters(255)})},
-			beyond: []try{succeed(&stintv1.Payload{ContentType: letters(256)})},
+			field: "success.result.content_type", at: []try{succeed(&stintv1.Payload{Content: &stintv1.Payload_Data{}, ContentType: letters(255)})},
+			beyond: []try{succeed(&stintv1.Payload{Content: &stintv1.Payload_Data{}, ContentType: letters(256)})},
 		},
 		{field: "failure.class", at: append(tries(class, 0, 1, 2, 3, 4), fail(nil), fail(long)), beyond: tries(class, 5, -1, 257)},
 		{field: "failure.retry_delay", at: tries(retryIn, durations(0, 10*year)...), beyond: tries(retryIn, badDurations(-1, 10*year+1)...)},
@@ -301,7 +302,7 @@ func TestInvalidText(t *testing.T) {
 		{"finish", "failure.process.signal", fail(&stintv1.Failure{Process: &stintv1.ProcessExit{Signal: bad}})},
 		{"finish", "failure.process.stderr_tail", fail(&stintv1.Failure{Process: &stintv1.ProcessExit{StderrTail: bad}})},
 		{"finish", "interrupted.reason", finish(&stintv1.Finish{Outcome: &stintv1.Finish_Interrupted{Interrupted: &stintv1.Interrupted{Reason: bad}}})},
-		{"finish", "success.result.content_type", finish(&stintv1.Finish{Outcome: &stintv1.Finish_Success{Success: &stintv1.Success{Result: &stintv1.Payload{ContentType: bad}}}})},
+		{"finish", "success.result.content_type", finish(&stintv1.Finish{Outcome: &stintv1.Finish_Success{Success: &stintv1.Success{Result: &stintv1.Payload{Content: &stintv1.Payload_Data{}, ContentType: bad}}}})},
 	}
 	hellos := map[string]*stintv1.Hello{
 		"hello.worker": {Worker: bad}, "hello.instance_id": {Worker: "w", InstanceId: bad}, "hello.resume_token": {Worker: "w", ResumeToken: bad},

@@ -278,7 +278,7 @@ func TestSubmitInvalidText(t *testing.T) {
 			{"labels", &stintv1.JobSpec{Queue: "q", Labels: map[string]string{bad: "v", "k": "v"}}},
 			{"subject", &stintv1.JobSpec{Queue: "q", Subject: bad}},
 			{"payload.text", &stintv1.JobSpec{Queue: "q", Payload: text(bad)}},
-			{"payload.content_type", &stintv1.JobSpec{Queue: "q", Payload: &stintv1.Payload{ContentType: bad}}},
+			{"payload.content_type", &stintv1.JobSpec{Queue: "q", Payload: &stintv1.Payload{Content: &stintv1.Payload_Data{}, ContentType: bad}}},
 			{"payload.json", &stintv1.JobSpec{Queue: "q", Payload: &stintv1.Payload{Content: &stintv1.Payload_Json{Json: structure}}}},
 			{"", &stintv1.JobSpec{Queue: "q", Payload: text("good"), Labels: map[string]string{"k": "v"}}},
 		}

@@ -32,7 +32,8 @@ type Store interface {
 	Attach(Observer)
 	// Update runs fn as a transaction and returns when it is synced. fn may run more than once; it touches nothing
 	// outside its Tx and what it returns through its own variables. If fn returns an error, nothing is written and
-	// Update returns that error.
+	// Update returns that error. If ctx ends first, Update returns its error at once: fn does not run any more, and what it
+	// wrote, if it ran, may last.
 	Update(ctx context.Context, fn func(Tx) error) error
 	// Post is Update that does not wait: done is called exactly once, on a goroutine of the store, and must not block.
 	// The transactions of one goroutine run, and are answered, in the order of its calls. Post blocks while the store's

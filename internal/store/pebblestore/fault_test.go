@@ -92,6 +92,54 @@ func TestDiskFailure(t *testing.T) {
 	}
 }
 
+// TestHungDisk: who waits for a disk that hangs is let go when its time is over; what it wrote is there once the disk
+// goes on, and what did not run never does.
+func TestHungDisk(t *testing.T) {
+	var hangs atomic.Bool
+	hung, goOn := make(chan struct{}), make(chan struct{})
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileSyncData && strings.HasSuffix(op.Path, ".log") && hangs.CompareAndSwap(true, false) {
+			close(hung)
+			<-goOn
+		}
+		return nil
+	}))
+	s, err := Open(Config{Dir: "data", FS: fs, Reserve: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	submitJobs(t, s, "q", 1)
+	hangs.Store(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	wrote := freshID()
+	answer := make(chan error)
+	go func() {
+		answer <- s.Update(ctx, func(tx store.Tx) error {
+			return tx.Put(store.Change{New: job.New(&job.Spec{ID: wrote, Queue: "q", Priority: job.Normal}, tx.Now())})
+		})
+	}()
+	<-hung
+	cancel()
+	if err := <-answer; !errors.Is(err, context.Canceled) {
+		t.Errorf("the update ended with %v", err)
+	}
+	if err := s.Update(ctx, func(store.Tx) error { t.Error("it ran"); return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("an update after the end of its context ended with %v", err)
+	}
+	close(goOn)
+	err = s.View(t.Context(), func(r store.Reader) error {
+		found, err := r.Find([]job.ID{wrote})
+		if err == nil && found[0].Job == nil {
+			t.Error("what was written is gone")
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // freeFS is a file system whose free space a test says.
 type freeFS struct {
 	vfs.FS

@@ -30,6 +30,8 @@ const (
 	upkeepTimeout = 30 * time.Second
 	// bucketsInTime is how many buckets a retention time has at least: by so much of it a job may outstay it.
 	bucketsInTime = 8
+	// clocksDiffer is how far ahead of the server's clock that of a maker of ids may be for the horizon to cover its ids.
+	clocksDiffer = time.Minute
 )
 
 func chunksInBucket() uint32 { return uint32(bucketSize / chunkSize) }
@@ -195,7 +197,7 @@ func chunkKey(seq uint64) []byte { return bucketKey(kindFinal, uint32(seq>>chunk
 func (s *Store) forget(b *bucket) error {
 	seen := s.moves(b)
 	first := uint64(b.number) << bucketBits
-	d := drop{bucket: b.number, trim: b.trim, forgot: true, horizon: b.submitted, finished: map[uint32]*[job.NumberOfStates]uint64{}}
+	d := drop{bucket: b.number, trim: b.trim, forgot: true, horizon: b.horizon(), finished: map[uint32]*[job.NumberOfStates]uint64{}}
 	var left []*job.Job
 	err := s.scanJobs(first, first+bucketSize, func(j *job.Job) error {
 		if j.State.Terminal() {
@@ -235,6 +237,19 @@ func (s *Store) forget(b *bucket) error {
 		b.ids = ids
 		s.state.mu.Unlock()
 	})
+}
+
+// horizon is where the horizon moves when the bucket's ids are forgotten: to its last submit, and past ids whose maker's
+// clock ran ahead of that, within reason.
+func (b *bucket) horizon() time.Time {
+	h := b.submitted
+	if latest := b.submitted.Add(clocksDiffer); b.v7max > h.UnixMilli() {
+		h = time.UnixMilli(b.v7max).UTC()
+		if h.After(latest) {
+			h = latest
+		}
+	}
+	return h
 }
 
 // commitDrop commits what a look at the bucket found, unless the bucket changed since.

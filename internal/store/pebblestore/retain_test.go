@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"context"
+	"encoding/binary"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -96,7 +97,7 @@ func TestRetention(t *testing.T) {
 	waiting := jobs[7]
 	a.finish(jobs[:7]...)
 	a.finish(jobs[8:]...)
-	submitted := a.start
+	submitted := a.start.Add(clocksDiffer) // the ids are made today, far ahead of the store's clock
 	a.since.Add(int64(59 * time.Minute))
 	a.retainAll()
 	if f := a.find(jobs[0]); f.Job == nil || !a.horizon().IsZero() {
@@ -129,6 +130,38 @@ func TestRetention(t *testing.T) {
 	}
 	if counts[job.Ready] != 1 || counts[job.Succeeded] != 6 {
 		t.Errorf("counts %v", counts)
+	}
+}
+
+// TestHorizonAhead: an id whose maker's clock ran ahead lies before the horizon once it is forgotten, but no clock moves
+// the horizon by more than a minute.
+func TestHorizonAhead(t *testing.T) {
+	for ahead, want := range map[time.Duration]time.Duration{
+		-time.Hour: 0, 20 * time.Second: 20 * time.Second, time.Hour: time.Minute,
+	} {
+		a := openAged(t, Config{Retain: time.Hour, Remember: time.Minute})
+		var jobs []*job.Job
+		for n := range bucketSize + 5 {
+			id := freshID()
+			binary.BigEndian.PutUint64(id[:8], uint64(a.start.Add(ahead).UnixMilli())<<16|0x7000|n)
+			err := a.store.Update(t.Context(), func(tx store.Tx) error {
+				if _, err := tx.MakeQueue("q"); err != nil {
+					return err
+				}
+				j := job.New(&job.Spec{ID: id, Queue: "q", Priority: job.Normal}, tx.Now())
+				jobs = append(jobs, j)
+				return tx.Put(store.Change{New: j})
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.finish(jobs...)
+		a.since.Add(int64(61 * time.Minute))
+		a.retainAll()
+		if got := a.horizon().Sub(a.start); got.Truncate(time.Millisecond) != want {
+			t.Errorf("ids made %v ahead: the horizon is %v after the last submit, want %v", ahead, got, want)
+		}
 	}
 }
 

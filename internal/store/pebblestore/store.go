@@ -237,11 +237,23 @@ func (s *Store) Full() bool { return s.full.Load() }
 
 // Update implements store.Store.
 func (s *Store) Update(ctx context.Context, fn func(store.Tx) error) error {
+	var mu sync.Mutex // held while fn runs: what it touches is the caller's again when Update returns
 	answer := make(chan error, 1)
-	s.Post(ctx, fn, func(err error) { answer <- err })
+	s.Post(ctx, func(tx store.Tx) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return fn(tx)
+	}, func(err error) { answer <- err })
 	select {
 	case err := <-answer:
 		return err
+	case <-ctx.Done():
+		mu.Lock() // fn has run, or finds that ctx ended
+		defer mu.Unlock()
+		return ctx.Err()
 	case <-s.failed:
 		return store.ErrClosed
 	}

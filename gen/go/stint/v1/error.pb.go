@@ -95,8 +95,8 @@ const (
 	// Nothing came on this session for longer than its lease, so the server ended it.
 	// Cure: send a report at the cadence the server asks for.
 	Reason_REASON_SESSION_SILENT Reason = 21
-	// The worker asked for more than a session may have: over 64 queues, or over 4,096 runs, or it reports more runs than
-	// it was given. Cure: open a second worker process for more.
+	// The worker asked for more than a session may have, or lists more: 64 queues, 4,096 runs.
+	// Cure: open a second worker process for more.
 	Reason_REASON_SESSION_LIMIT Reason = 22
 	// The worker instance is draining and gets no more runs. Cure: finish what it holds and exit; a new process is not drained.
 	Reason_REASON_DRAINING Reason = 23

@@ -27,7 +27,8 @@ const (
 // Payload is opaque content with a type. It is stored and delivered as `data`, whichever alternative brought it.
 type Payload struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The content.
+	// The content. A payload without one is refused (INVALID_FIELD): it may hold an alternative that this server does not
+	// know. Where there is nothing to send, leave the payload out, or send empty `data`.
 	//
 	// Types that are valid to be assigned to Content:
 	//

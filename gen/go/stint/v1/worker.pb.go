@@ -1281,7 +1281,8 @@ type Verdict struct {
 	Action VerdictAction `protobuf:"varint,2,opt,name=action,proto3,enum=stint.v1.VerdictAction" json:"action,omitempty"`
 	// Why, if it is STOP.
 	StopReason StopReason `protobuf:"varint,3,opt,name=stop_reason,json=stopReason,proto3,enum=stint.v1.StopReason" json:"stop_reason,omitempty"`
-	// The run's interrupt; absent if there is none.
+	// The run's interrupt; absent if there is none. Where the reasons and requesters of one list of verdicts come to more
+	// than 256 KiB, those of the rest are left out; GetJob has them.
 	Interrupt *Interrupt `protobuf:"bytes,4,opt,name=interrupt,proto3" json:"interrupt,omitempty"`
 	// The run's lease, renewed in full at the receipt of what this answers; only with CONTINUE.
 	Lease         *durationpb.Duration `protobuf:"bytes,5,opt,name=lease,proto3" json:"lease,omitempty"`

@@ -66,8 +66,8 @@ const (
 //
 // WorkerService is for those who do the work, and for those who look after them.
 type WorkerServiceClient interface {
-	// The session of one worker process; see above. Errors that end it: SESSION_ORDER, INSTANCE_IN_USE, SESSION_REPLACED,
-	// DELIVERY_TIMEOUT, SESSION_SILENT, SERVER_STOPPING.
+	// The session of one worker process; see above. Errors that end it: SESSION_ORDER, SESSION_LIMIT, INVALID_FIELD (of a
+	// hello), INSTANCE_IN_USE, SESSION_REPLACED, DELIVERY_TIMEOUT, SESSION_SILENT, SERVER_STOPPING.
 	Work(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WorkRequest, WorkResponse], error)
 	// Claims runs, waiting for work as long as asked. The unary twin of demand and assignments.
 	ClaimJobs(ctx context.Context, in *ClaimJobsRequest, opts ...grpc.CallOption) (*ClaimJobsResponse, error)
@@ -173,8 +173,8 @@ func (c *workerServiceClient) DrainWorkers(ctx context.Context, in *DrainWorkers
 //
 // WorkerService is for those who do the work, and for those who look after them.
 type WorkerServiceServer interface {
-	// The session of one worker process; see above. Errors that end it: SESSION_ORDER, INSTANCE_IN_USE, SESSION_REPLACED,
-	// DELIVERY_TIMEOUT, SESSION_SILENT, SERVER_STOPPING.
+	// The session of one worker process; see above. Errors that end it: SESSION_ORDER, SESSION_LIMIT, INVALID_FIELD (of a
+	// hello), INSTANCE_IN_USE, SESSION_REPLACED, DELIVERY_TIMEOUT, SESSION_SILENT, SERVER_STOPPING.
 	Work(grpc.BidiStreamingServer[WorkRequest, WorkResponse]) error
 	// Claims runs, waiting for work as long as asked. The unary twin of demand and assignments.
 	ClaimJobs(context.Context, *ClaimJobsRequest) (*ClaimJobsResponse, error)
