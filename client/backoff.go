@@ -45,13 +45,14 @@ func (p *pacer) wait(ctx context.Context, err error) error {
 	}
 }
 
-// transient reports whether a call or stream that ended with err is worth another try: the server was away or ended
-// the stream, and it was not the caller who did.
+// transient reports whether a call or stream that ended with err is worth another try: the server was away, ended the
+// stream, or did not manage within the time that it gives a call, and it was not the caller who ended it.
 func transient(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	return errors.Is(err, io.EOF) || errors.Is(err, errSilent) || status.Code(err) == codes.Unavailable
+	code := status.Code(err)
+	return errors.Is(err, io.EOF) || errors.Is(err, errSilent) || code == codes.Unavailable || code == codes.DeadlineExceeded
 }
 
 // retryInfo returns how long the server asked to wait, at most a minute.

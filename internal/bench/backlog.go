@@ -9,8 +9,7 @@ import (
 
 // The stations of the backlog scenario.
 const (
-	backlogSmall = 10_000  // the small backlog that the large one is compared with
-	backlogLow   = 100_000 // where memory is read first, if the backlog is larger
+	backlogLow   = 100_000 // the small backlog that the large one is compared with, at most a tenth of that
 	backlogDrain = 500_000 // how many jobs are drained with either backlog, at most half of the large one
 	backlogLeast = 10_000
 	settleTime   = 3 * time.Second // before memory is read, for what is under way in the server to end
@@ -20,7 +19,7 @@ const (
 type Backlog struct {
 	// Jobs is the size of the backlog.
 	Jobs int `json:"jobs"`
-	// LowJobs is the size of the backlog where memory was read first.
+	// LowJobs is the size of the small backlog that the large one is compared with.
 	LowJobs int `json:"low_jobs"`
 	// LowRSS is the server's VmRSS then, in bytes.
 	LowRSS int64 `json:"low_rss_bytes"`
@@ -31,7 +30,7 @@ type Backlog struct {
 	ReadySeconds float64 `json:"ready_s"`
 	// Drained is how many jobs each of the two rates below is made of.
 	Drained int `json:"drained"`
-	// SmallRate is how many jobs a second the workers finished with at most 10,000 waiting.
+	// SmallRate is how many jobs a second the workers finished with at most LowJobs waiting.
 	SmallRate float64 `json:"small_drain_jobs_per_s"`
 	// Rate is how many they finished with the full backlog waiting.
 	Rate float64 `json:"drain_jobs_per_s"`
@@ -69,8 +68,8 @@ func (b *Backlog) drainSmall(ctx context.Context, t *target, c Config) error {
 	}
 	var finished int
 	var took time.Duration
-	for from := 0; from < b.Drained; from += backlogSmall {
-		to := min(from+backlogSmall, b.Drained)
+	for from := 0; from < b.Drained; from += b.LowJobs {
+		to := min(from+b.LowJobs, b.Drained)
 		l.want(0)
 		l.submit(from, to)
 		if err := l.created.wait(l.ctx, to); err != nil {

@@ -112,7 +112,7 @@ func (b Backlog) write(w io.Writer) {
 	fmt.Fprintf(w, "  server memory  %.1f MiB, %.1f MiB more than with %d\n",
 		float64(b.RSS)/mib, float64(b.RSS-b.LowRSS)/mib, b.LowJobs)
 	fmt.Fprintf(w, "  drain          %.0f jobs/s, %.2f of the %.0f with at most %d waiting (%d jobs each)\n",
-		b.Rate, b.Rate/b.SmallRate, b.SmallRate, min(backlogSmall, b.Drained), b.Drained)
+		b.Rate, b.Rate/b.SmallRate, b.SmallRate, min(b.LowJobs, b.Drained), b.Drained)
 	fmt.Fprintf(w, "  start          ready %.2f s after a kill and restart\n", b.ReadySeconds)
 	if b.Faults > 0 {
 		fmt.Fprintf(w, "  errors         %d\n", b.Faults)
