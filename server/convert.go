@@ -115,6 +115,7 @@ func specFrom(m *stintv1.JobSpec) job.Spec {
 	s := job.Spec{
 		Queue:    m.GetQueue(),
 		Priority: job.Priority(m.GetPriority()),
+		Timeout:  m.GetTimeout().AsDuration(),
 		Lease:    m.GetLease().AsDuration(),
 		Retry:    retryFrom(m.GetRetry()),
 		Labels:   m.GetLabels(),
@@ -214,18 +215,25 @@ func wireCounters(c job.Counters) *stintv1.JobCounters {
 	}
 }
 
-// wireInterrupt is a job's interrupt; absent if there is none.
-func wireInterrupt(i job.Interrupt) *stintv1.Interrupt {
-	if i.Level == job.LevelNone {
+// wireInterrupt is the interrupt of a run, or of a job after that run; absent if there is none.
+func wireInterrupt(i *job.Interrupt, epoch, run uint32) *stintv1.Interrupt {
+	if i == nil || i.Level == job.LevelNone {
 		return nil
 	}
 	return &stintv1.Interrupt{
-		Level:       stintv1.InterruptLevel(i.Level),
-		Generation:  i.Generation,
-		Reason:      i.Reason,
-		Source:      stintv1.InterruptSource(i.Source),
-		Requester:   i.Requester,
-		RequestTime: wireTime(i.RequestTime),
+		Id:               fmt.Sprintf("%d.%d", epoch, run),
+		Level:            stintv1.InterruptLevel(i.Level),
+		Generation:       i.Generation,
+		Reason:           i.Reason,
+		Source:           stintv1.InterruptSource(i.Source),
+		Requester:        i.Requester,
+		RequestTime:      wireTime(i.RequestTime),
+		GraceTime:        wireTime(i.GraceTime),
+		HardDeadlineTime: wireTime(i.HardTime),
+		DeliverTime:      wireTime(i.DeliverTime),
+		AcknowledgeTime:  wireTime(i.AckTime),
+		End:              stintv1.InterruptEnd(i.End),
+		EndTime:          wireTime(i.EndTime),
 	}
 }
 

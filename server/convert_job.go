@@ -2,6 +2,7 @@ package server
 
 import (
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
@@ -40,7 +41,7 @@ func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, er
 		EndTime:      wireTime(j.EndTime),
 		Epoch:        j.Epoch,
 		Counters:     wireCounters(j.Counters),
-		Interrupt:    wireInterrupt(j.Interrupt),
+		Interrupt:    wireInterrupt(&j.Interrupt, j.Epoch, j.RunCount),
 		ParkReason:   stintv1.ParkReason(j.ParkReason),
 		RunCount:     j.RunCount,
 		Failure:      wireFailure(j.Failure),
@@ -49,6 +50,7 @@ func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, er
 		Policy:       wirePolicy(job.Effective(j.Spec, policy)),
 		TraceContext: wireTrace(j.Spec),
 		Etag:         jobEtag(j),
+		Timeout:      wireTimeout(j.Spec.Timeout),
 	}
 	if j.State == job.Running {
 		m.Run = wireRun(&j.Run)
@@ -78,23 +80,38 @@ func wireHistory(history []job.Run) []*stintv1.Run {
 	left := historyMax
 	for i := range slices.Backward(history) {
 		run := wireRun(&history[i])
-		if size := proto.Size(run.GetFailure()); size <= left {
+		if size := proto.Size(run.GetFailure()) + proto.Size(run.GetInterrupt()); size <= left {
 			left -= size
 		} else {
-			shorten(run.Failure)
+			shorten(run)
 		}
 		runs[i] = run
 	}
 	return runs
 }
 
-// shorten leaves of a failure what tells it apart.
-func shorten(f *stintv1.Failure) {
+// shorten leaves of a run's failure and interrupt what tells them apart.
+func shorten(run *stintv1.Run) {
+	if i := run.GetInterrupt(); i != nil {
+		i.Reason, i.Requester = cut(i.GetReason(), shortText), cut(i.GetRequester(), shortText)
+	}
+	f := run.GetFailure()
+	if f == nil {
+		return
+	}
 	f.Type, f.Message = cut(f.GetType(), shortText), cut(f.GetMessage(), shortText)
 	f.Stack, f.Causes = nil, nil
 	if f.GetProcess() != nil {
 		f.Process.Signal, f.Process.StderrTail = cut(f.GetProcess().GetSignal(), shortText), ""
 	}
+}
+
+// wireTimeout is a timeout; absent if there is none.
+func wireTimeout(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
 }
 
 // cut is the start of s, of at most limit bytes, that ends with a whole character.
@@ -120,6 +137,7 @@ func wireRun(r *job.Run) *stintv1.Run {
 		EndTime:      wireTime(r.EndTime),
 		Failure:      wireFailure(r.Failure),
 		Note:         r.Note,
+		Interrupt:    wireInterrupt(r.Interrupt, r.Epoch, r.Number),
 	}
 }
 

@@ -190,6 +190,7 @@ func wireAssignment(a *dispatch.Assignment, payload []byte) *stintv1.Assignment 
 		Counters:      wireCounters(j.Counters),
 		TraceContext:  wireTrace(spec),
 		SubmitTime:    wireTime(j.SubmitTime),
+		Timeout:       wireTimeout(spec.Timeout),
 	}
 }
 
@@ -246,6 +247,27 @@ func refusedAck(a *dispatch.Ack) error {
 	}
 }
 
+// interruptAcksFrom is which interrupts a worker acts on.
+func interruptAcksFrom(acks []*stintv1.InterruptAck) []dispatch.InterruptAck {
+	var out []dispatch.InterruptAck
+	for _, a := range acks {
+		out = append(out, dispatch.InterruptAck{Token: a.GetLeaseToken(), Generation: a.GetGeneration()})
+	}
+	return out
+}
+
+// wireNews are verdicts that are pushed, and renew nothing.
+func wireNews(verdicts []dispatch.Verdict) []*stintv1.Verdict {
+	if len(verdicts) == 0 {
+		return nil
+	}
+	out := wireVerdicts(verdicts)
+	for _, v := range out {
+		v.Lease = nil
+	}
+	return out
+}
+
 func wireVerdicts(verdicts []dispatch.Verdict) []*stintv1.Verdict {
 	out := make([]*stintv1.Verdict, len(verdicts))
 	left := interruptTexts
@@ -257,7 +279,10 @@ func wireVerdicts(verdicts []dispatch.Verdict) []*stintv1.Verdict {
 			LeaseToken: v.Token,
 			Action:     wireActions[v.Action],
 			StopReason: wireStops[v.Reason],
-			Interrupt:  wireInterrupt(v.Interrupt),
+			Interrupt:  wireInterrupt(&v.Interrupt, v.Epoch, v.Run),
+		}
+		if m := out[i].Interrupt; m != nil {
+			m.GraceLeft = durationpb.New(v.GraceLeft)
 		}
 		if v.Action == dispatch.Continue {
 			out[i].Lease = durationpb.New(v.Lease)

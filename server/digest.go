@@ -30,6 +30,7 @@ const (
 	tagMultiplier  = 14
 	tagLabel       = 15
 	tagSubject     = 16
+	tagTimeout     = 32
 )
 
 // digest is what a repeated id is compared by: a hash of the fields as they were sent, without id and trace context.
@@ -66,6 +67,7 @@ func digest(m *stintv1.JobSpec, payload []byte, scratch *[]byte) [16]byte {
 	if m.GetSubject() != "" {
 		b = appendField(b, tagSubject, m.GetSubject())
 	}
+	b = appendDuration(b, tagTimeout, m.GetTimeout())
 	*scratch = b
 	sum := sha256.Sum256(b)
 	return [16]byte(sum[:])

@@ -49,7 +49,7 @@ func wholeSpec() *stintv1.JobSpec {
 		Retry: &stintv1.RetryPolicy{MaxAttempts: 4, Backoff: &stintv1.RetryPolicy_Exponential{Exponential: &stintv1.ExponentialBackoff{
 			Initial: &durationpb.Duration{Seconds: 1, Nanos: 7}, Max: &durationpb.Duration{Seconds: 60, Nanos: 7}, Multiplier: 3,
 		}}},
-		Labels: map[string]string{"customer": "42", "a": "b"}, Subject: "order/4711",
+		Labels: map[string]string{"customer": "42", "a": "b"}, Subject: "order/4711", Timeout: &durationpb.Duration{Seconds: 9, Nanos: 7},
 		TraceContext: &stintv1.TraceContext{Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Tracestate: "a=b"},
 	}
 }
@@ -79,6 +79,7 @@ var digests = []struct {
 	{"no delay", "51bbab63f56385d72f9dd983a7585c9f", &stintv1.JobSpec{Queue: "q", Start: &stintv1.JobSpec_Delay{Delay: &durationpb.Duration{}}}},
 	{"start_by", "2e37aeb7ee15260dd8bd933d1d8b6770", &stintv1.JobSpec{Queue: "q", StartBy: timestamppb.New(time.Unix(1, 0))}},
 	{"lease", "3e6ecae7d7b4555ceab2f42af8ebb922", &stintv1.JobSpec{Queue: "q", Lease: durationpb.New(time.Second)}},
+	{"timeout", "905f3cea65f2cd2c300dc628adbac8a8", &stintv1.JobSpec{Queue: "q", Timeout: durationpb.New(time.Second)}},
 	{"max_attempts", "c8e241ec57c9788ccbc58e051379b50d", &stintv1.JobSpec{Queue: "q", Retry: &stintv1.RetryPolicy{MaxAttempts: 1}}},
 	{"initial", "43659ac08a4c1c2766946f5c2262f376", &stintv1.JobSpec{Queue: "q", Retry: curve(&stintv1.ExponentialBackoff{Initial: durationpb.New(time.Second)})}},
 	{"max", "f38c03ec06c54721abb7ba816b5a0abd", &stintv1.JobSpec{Queue: "q", Retry: curve(&stintv1.ExponentialBackoff{Max: durationpb.New(time.Second)})}},
@@ -86,7 +87,7 @@ var digests = []struct {
 	{"a label", "5bd91ca7ddbe2f08f06a319cc8eaf0fc", &stintv1.JobSpec{Queue: "q", Labels: map[string]string{"a": ""}}},
 	{"two labels", "5f469e16959bcbb12506a8f7a88a8106", &stintv1.JobSpec{Queue: "q", Labels: map[string]string{"b": "2", "a": "1"}}},
 	{"subject", "b586231abe74ecf97edbcc5a35fc32dc", &stintv1.JobSpec{Queue: "q", Subject: "a"}},
-	{"all", "e94bea3a29333b1b1c9d70086c87527e", wholeSpec()},
+	{"all", "8065a5639b408405f9ee2011a05e6e28", wholeSpec()},
 }
 
 func curve(e *stintv1.ExponentialBackoff) *stintv1.RetryPolicy {

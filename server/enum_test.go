@@ -34,7 +34,8 @@ func TestEnums(t *testing.T) {
 		{wire: stintv1.Priority(0), wirePrefix: "PRIORITY_", domain: "Priority"},
 		{wire: stintv1.ParkReason(0), wirePrefix: "PARK_REASON_", domain: "ParkReason", prefix: "Park", later: "OPERATOR"},
 		{wire: stintv1.InterruptLevel(0), wirePrefix: "INTERRUPT_LEVEL_", domain: "Level", prefix: "Level"},
-		{wire: stintv1.InterruptSource(0), wirePrefix: "INTERRUPT_SOURCE_", domain: "Source", prefix: "Source", later: "TIMEOUT"},
+		{wire: stintv1.InterruptSource(0), wirePrefix: "INTERRUPT_SOURCE_", domain: "Source", prefix: "Source"},
+		{wire: stintv1.InterruptEnd(0), wirePrefix: "INTERRUPT_END_", domain: "InterruptEnd", prefix: "End"},
 		{
 			wire: stintv1.FailureClass(0), wirePrefix: "FAILURE_CLASS_", domain: "Class",
 			renamed: map[string]string{"TIMED_OUT": "TIMEOUT"},

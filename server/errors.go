@@ -59,6 +59,7 @@ var (
 	errTooManyQueues  = tooManyQueues("queue")
 	errRunActive      = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_RUN_ACTIVE, message: "the job is running"}
 	errTooLate        = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_INTERRUPT_TOO_LATE, message: "the job is terminal"}
+	errDowngrade      = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_LEVEL_DOWNGRADE, field: "level", message: "the run is interrupted at a higher level"}
 	errInvalidState   = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_INVALID_STATE, message: "the job's state does not allow this"}
 	errOutcomeMissing = &refusal{code: codes.InvalidArgument, reason: stintv1.Reason_REASON_OUTCOME_MISSING, field: "outcome", message: "the finish carries no known outcome"}
 	errTokenUnknown   = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_TOKEN_UNKNOWN, field: "lease_token", message: "no run of this server has this token, or its job was deleted"}
@@ -82,6 +83,7 @@ var sentinels = []struct {
 }{
 	{job.ErrRunActive, errRunActive},
 	{job.ErrTooLate, errTooLate},
+	{job.ErrDowngrade, errDowngrade},
 	{job.ErrIllegal, errInvalidState},
 	{job.ErrNoOutcome, errOutcomeMissing},
 	{store.ErrFull, errStorageFull},

@@ -179,6 +179,9 @@ func (s *Server) InterruptJobs(ctx context.Context, m *stintv1.InterruptJobsRequ
 		Source:    job.SourceUser,
 		Reason:    m.GetReason(),
 		Requester: m.GetRequester(),
+
+		Grace:        delayFrom(m.GetGrace()),
+		HardDeadline: delayFrom(m.GetHardDeadline()),
 	}
 	effects := make([]job.InterruptEffect, len(m.GetIds()))
 	changed, err := s.changeJobs(ctx, m.GetIds(), func(now time.Time, i int, j *job.Job) (next *job.Job, err error) {

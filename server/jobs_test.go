@@ -164,8 +164,8 @@ func TestJobChangesOfOneRequest(t *testing.T) {
 		}
 		i := r.job(r.id("a")).GetInterrupt()
 		if diff := cmp.Diff(&stintv1.Interrupt{
-			Level: cancel, Generation: 1, Reason: "why", Requester: "who", Source: stintv1.InterruptSource_INTERRUPT_SOURCE_USER,
-			RequestTime: timestamppb.Now(),
+			Id: "1.0", Level: cancel, Generation: 1, Reason: "why", Requester: "who", Source: stintv1.InterruptSource_INTERRUPT_SOURCE_USER,
+			RequestTime: timestamppb.Now(), End: stintv1.InterruptEnd_INTERRUPT_END_NO_RUN, EndTime: timestamppb.Now(),
 		}, i, protocmp.Transform()); diff != "" {
 			t.Error(diff)
 		}

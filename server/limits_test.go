@@ -328,7 +328,7 @@ func TestJobLimits(t *testing.T) {
 			},
 			func(r *rig) said { return r.waitFails(&stintv1.WaitJobRequest{Id: newID(), View: 3}) },
 		)},
-		{field: "until", beyond: []try{func(r *rig) said { return r.waitFails(&stintv1.WaitJobRequest{Id: newID(), Until: 3}) }}},
+		{field: "until", beyond: []try{func(r *rig) said { return r.waitFails(&stintv1.WaitJobRequest{Id: newID(), Until: 4}) }}},
 		{field: "id", beyond: []try{
 			func(r *rig) said { return r.waitFails(&stintv1.WaitJobRequest{Id: "x"}) },
 			func(r *rig) said {

@@ -211,6 +211,14 @@ var reasons = map[stintv1.Reason]struct {
 			return ofItem(r.interrupt("a", cancel, "").GetError())
 		},
 	},
+	stintv1.Reason_REASON_LEVEL_DOWNGRADE: {
+		want: said{code: codes.FailedPrecondition, field: "level"},
+		provoke: func(r *rig) said {
+			r.running("a")
+			r.interrupt("a", cancel, "")
+			return ofItem(r.interrupt("a", retry, "").GetError())
+		},
+	},
 	stintv1.Reason_REASON_RUN_ACTIVE: {
 		want: said{code: codes.FailedPrecondition},
 		provoke: func(r *rig) said {

@@ -198,6 +198,11 @@ func (p *workPipe) message(m *stintv1.WorkRequest, h *heard) dispatch.Message {
 			out.Demand = demandFrom(m.GetDemand())
 		}
 	}
+	if err := checkInterruptAcks(m.GetInterruptAcks()); err != nil {
+		refuse("interrupt_acks", 0, err)
+	} else {
+		out.Acks = interruptAcksFrom(m.GetInterruptAcks())
+	}
 	if n := len(m.GetFinishes()); n > runsOfWorker {
 		refuse("finishes", 0, sessionLimit("", "a session has at most %d runs; these are %d", runsOfWorker, n))
 	} else {
@@ -266,9 +271,9 @@ func (p *workPipe) say() (bool, error) {
 	}
 	m := &stintv1.WorkResponse{
 		DemandVersion: out.Demand, Assignments: assignments, Drain: wireDrain(out.Drain), Drained: out.Drained,
-		GoingAway: p.leaving,
+		GoingAway: p.leaving, Interrupts: wireNews(out.News),
 	}
-	due := len(assignments) > 0 || m.Drain != nil || m.Drained || m.GoingAway != nil || out.Demand != p.demand
+	due := len(assignments)+len(m.Interrupts) > 0 || m.Drain != nil || m.Drained || m.GoingAway != nil || out.Demand != p.demand
 	if p.tell(m) {
 		due = true
 	}

@@ -26,6 +26,8 @@ const (
 	reasonMax      = 1024
 	requesterMax   = 200
 	delayMax       = 10 * 365 * 24 * time.Hour
+	timeoutMin     = time.Millisecond
+	interruptMax   = 24 * time.Hour // the longest grace and hard deadline of an interrupt
 	retryFirstMax  = 24 * time.Hour
 	retryDelayMax  = 30 * 24 * time.Hour
 	multiplierMax  = 100
@@ -204,6 +206,9 @@ func checkJobSpec(m *stintv1.JobSpec) error {
 	if err := checkTime("start_by", m.GetStartBy()); err != nil {
 		return err
 	}
+	if err := checkDuration("timeout", m.GetTimeout(), timeoutMin, delayMax); err != nil {
+		return err
+	}
 	if err := checkDuration("lease", m.GetLease(), job.LeaseMin, job.LeaseMax); err != nil {
 		return err
 	}
@@ -270,6 +275,12 @@ func checkInterruptJobs(m *stintv1.InterruptJobsRequest) error {
 	case stintv1.InterruptLevel_INTERRUPT_LEVEL_RETRY, stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL:
 	default:
 		return invalid("level", "must be RETRY or CANCEL")
+	}
+	if err := checkDuration("grace", m.GetGrace(), 0, interruptMax); err != nil {
+		return err
+	}
+	if err := checkDuration("hard_deadline", m.GetHardDeadline(), max(1, m.GetGrace().AsDuration()), interruptMax); err != nil {
+		return err
 	}
 	return checkWho(m.GetReason(), m.GetRequester())
 }

@@ -152,6 +152,13 @@ func checkHeartbeat(m *stintv1.HeartbeatRunsRequest) error {
 	if n := len(m.GetLeaseTokens()); n == 0 || n > runsOfWorker {
 		return invalid("lease_tokens", "1 to %d tokens; these are %d", runsOfWorker, n)
 	}
+	return checkInterruptAcks(m.GetInterruptAcks())
+}
+
+func checkInterruptAcks(acks []*stintv1.InterruptAck) error {
+	if n := len(acks); n > runsOfWorker {
+		return sessionLimit("interrupt_acks", "at most %d at once; these are %d", runsOfWorker, n)
+	}
 	return nil
 }
 

@@ -67,7 +67,14 @@ func hasReached(j *job.Job, until stintv1.WaitUntil) bool {
 	if j.State.Terminal() || j.State == job.Parked {
 		return true
 	}
-	return until == stintv1.WaitUntil_WAIT_UNTIL_ACCEPTED && accepted(j)
+	switch until {
+	case stintv1.WaitUntil_WAIT_UNTIL_ACCEPTED:
+		return accepted(j)
+	case stintv1.WaitUntil_WAIT_UNTIL_INTERRUPT_ACKNOWLEDGED:
+		return j.Interrupt.Level == job.LevelNone || !j.Interrupt.AckTime.IsZero()
+	default:
+		return false
+	}
 }
 
 // accepted reports whether a worker has accepted a run of the job in this epoch, the live one or an earlier one.

@@ -84,7 +84,7 @@ func (s *Server) HeartbeatRuns(ctx context.Context, m *stintv1.HeartbeatRunsRequ
 	if err := checkHeartbeat(m); err != nil {
 		return nil, err
 	}
-	verdicts, next, err := s.dispatch.Heartbeat(ctx, m.GetLeaseTokens())
+	verdicts, next, err := s.dispatch.Heartbeat(ctx, m.GetLeaseTokens(), interruptAcksFrom(m.GetInterruptAcks()))
 	if err != nil {
 		return nil, err
 	}

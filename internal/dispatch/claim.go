@@ -241,10 +241,11 @@ func (d *Dispatcher) unremember(c *claim) {
 	d.deadlines.drop(&c.expiry)
 }
 
-// Heartbeat keeps runs alive. It returns a verdict for each token, in their order, and when to call again. Errors: those
-// of the store.
-func (d *Dispatcher) Heartbeat(ctx context.Context, held []string) ([]Verdict, time.Duration, error) {
+// Heartbeat keeps runs alive and takes acknowledgements of interrupts. It returns a verdict for each token, in their
+// order, and when to call again. Errors: those of the store.
+func (d *Dispatcher) Heartbeat(ctx context.Context, held []string, acks []InterruptAck) ([]Verdict, time.Duration, error) {
 	t := d.newTurn(held)
+	t.acks = acks
 	d.called(t)
 	if err := d.store.Update(ctx, t.apply); err != nil {
 		return nil, 0, err

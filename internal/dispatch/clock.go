@@ -87,6 +87,9 @@ func (d *Dispatcher) grant(now int64) {
 			}
 			d.deadlines.set(&r.deadline, max(r.deadline.at, now+lease))
 		}
+		if r.live() {
+			r.alarm.postpone(d, now+r.lease())
+		}
 	}
 	for s := range d.sessions {
 		s.heard = now
@@ -120,25 +123,26 @@ func (d *Dispatcher) sweep(now int64) {
 // reap acts on the deadlines that have come.
 func (d *Dispatcher) reap(now int64) {
 	for {
-		runs, graces := d.dueNow(now)
-		if len(runs)+len(graces) == 0 {
+		runs, alarms, graces := d.dueNow(now)
+		if len(runs)+len(alarms)+len(graces) == 0 {
 			return
 		}
 		for _, w := range graces {
 			d.interruptAll(d.ctx, w)
 		}
+		d.soundAlarms(alarms)
 		d.reapRuns(runs)
-		if len(runs) < duePage {
+		if len(runs)+len(alarms) < duePage {
 			return
 		}
 	}
 }
 
 // dueNow takes a page of what has come.
-func (d *Dispatcher) dueNow(now int64) (runs []*run, graces []*worker) {
+func (d *Dispatcher) dueNow(now int64) (runs, alarms []*run, graces []*worker) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for len(runs) < duePage {
+	for len(runs)+len(alarms) < duePage {
 		due := d.deadlines.due(now)
 		if due == nil {
 			break
@@ -146,6 +150,8 @@ func (d *Dispatcher) dueNow(now int64) (runs []*run, graces []*worker) {
 		switch of := due.of.(type) {
 		case *run:
 			runs = append(runs, of)
+		case *alarm:
+			alarms = append(alarms, of.run)
 		case *worker:
 			of.grace.at = 0
 			graces = append(graces, of)
@@ -153,36 +159,45 @@ func (d *Dispatcher) dueNow(now int64) (runs []*run, graces []*worker) {
 			d.unremember(of)
 		}
 	}
-	return runs, graces
+	return runs, alarms, graces
 }
 
-// reapRuns ends runs whose time is over. Their deadlines are looked at again inside the transaction: it runs after every
-// message that was received before. A transaction that took too long to begin says that the store stood still; then
-// nobody is judged.
+// reapRuns ends runs whose time is over.
 func (d *Dispatcher) reapRuns(due []*run) {
 	if len(due) == 0 {
 		return
 	}
-	posted := d.now()
 	var ended []*run
-	var stalled bool
-	err := d.store.Update(d.ctx, func(tx store.Tx) error {
-		ended, stalled = nil, d.now()-posted > int64(stallAfter)
-		if stalled {
-			return nil
-		}
+	ok := d.judgeDue("end runs whose time is over", func(tx store.Tx) error {
 		var notes []string
 		ended, notes = d.overdue(due)
 		return reapAll(tx, ended, notes)
 	})
-	if err != nil {
-		d.logFailure("end runs whose time is over", err)
+	if !ok {
 		ended = nil
+	}
+	d.reaped(due, ended)
+}
+
+// judgeDue runs a transaction that acts on deadlines; it reports whether it did. fn looks at them again: it runs after every
+// message that was received before. A transaction that took too long to begin says that the store stood still; then
+// nobody is judged.
+func (d *Dispatcher) judgeDue(what string, fn func(store.Tx) error) bool {
+	posted := d.now()
+	var stalled bool
+	err := d.store.Update(d.ctx, func(tx store.Tx) error {
+		if stalled = d.now()-posted > int64(stallAfter); stalled {
+			return nil
+		}
+		return fn(tx)
+	})
+	if err != nil {
+		d.logFailure(what, err)
 	}
 	if stalled {
 		d.grant(d.now())
 	}
-	d.reaped(due, ended)
+	return err == nil && !stalled
 }
 
 // overdue are those of the runs whose time is still over, and what their end is to be called.

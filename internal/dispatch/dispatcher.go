@@ -68,6 +68,8 @@ type Dispatcher struct {
 	poked  bool          // an empty transaction is under way, so that Match runs
 	pokes  chan struct{}
 
+	tellings chan struct{} // interrupts were sent that are to be recorded
+
 	mu        sync.Mutex
 	closed    bool
 	runs      map[uint64]*run // by fence
@@ -80,7 +82,8 @@ type Dispatcher struct {
 	claims    map[claimKey]*claim // claims that can be asked for again
 	followers map[uint64]map[*follower]struct{}
 	deadlines deadlines
-	proposed  []*run // by the last match
+	proposed  []*run     // by the last match
+	told      []delivery // sent, and to be recorded as delivered
 	unsealed  group
 	sealed    []group
 	nextDue   time.Time // when a waiting job comes due; zero: never
@@ -92,6 +95,7 @@ type Dispatcher struct {
 type group struct {
 	batch    uint64
 	runs     []*run
+	news     []news
 	followed []uint64
 }
 
@@ -104,7 +108,7 @@ func New(st store.Store, log *slog.Logger) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		store: st, log: log, tokens: t, origin: time.Now(),
-		look: make(chan struct{}, 1), pokes: make(chan struct{}, 1),
+		look: make(chan struct{}, 1), pokes: make(chan struct{}, 1), tellings: make(chan struct{}, 1),
 		runs: map[uint64]*run{}, queues: map[string]*queue{}, workers: map[job.ID]*worker{},
 		sessions: map[*Session]struct{}{}, polls: map[*claim]struct{}{}, claims: map[claimKey]*claim{},
 		followers: map[uint64]map[*follower]struct{}{},
@@ -130,6 +134,7 @@ func (d *Dispatcher) restore(r store.Reader) error {
 		w.info.Worker, w.info.Build = j.Run.Worker, j.Run.Build
 		made := d.add(newRun(j), w)
 		d.deadlines.set(&made.deadline, now+made.lease())
+		made.alarm.restore(d, now)
 		return true
 	})
 	d.nextDue = r.Now() // look once; the store then says when next
@@ -200,7 +205,7 @@ func (d *Dispatcher) dueAt(t time.Time) {
 func (d *Dispatcher) Sealed(batch uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.unsealed.runs)+len(d.unsealed.followed) == 0 {
+	if len(d.unsealed.runs)+len(d.unsealed.news)+len(d.unsealed.followed) == 0 {
 		return
 	}
 	d.unsealed.batch = batch
@@ -220,6 +225,9 @@ func (d *Dispatcher) Synced(batch uint64) {
 		n++
 		for _, r := range g.runs {
 			d.release(r)
+		}
+		for _, n := range g.news {
+			d.spread(n)
 		}
 		for _, seq := range g.followed {
 			d.signal(seq)
@@ -270,6 +278,12 @@ func (d *Dispatcher) pokeLoop() {
 			return
 		case <-d.pokes:
 			d.store.Post(d.ctx, nothing, func(error) {})
+		case <-d.tellings:
+			d.store.Post(d.ctx, d.recordDeliveries(), func(err error) {
+				if err != nil {
+					d.logFailure("record which interrupts were sent", err)
+				}
+			})
 		}
 	}
 }

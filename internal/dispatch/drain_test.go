@@ -83,8 +83,10 @@ func TestDrainWithGrace(t *testing.T) {
 		r.pass(time.Millisecond)
 		want := job.Interrupt{
 			Level: job.LevelRetry, Generation: 1, Source: job.SourceDrain, Reason: "deploy", RequestTime: time.Now().UTC(),
+			GraceTime: time.Now().UTC().Add(job.RetryGrace),
 		}
 		for _, v := range append(s.report(held...).Verdicts, r.heartbeat(unary...)...) {
+			v.Interrupt.DeliverTime = time.Time{}
 			if diff := cmp.Diff(want, v.Interrupt); diff != "" {
 				t.Errorf("interrupt (-want +got):\n%s", diff)
 			}

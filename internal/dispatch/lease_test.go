@@ -296,7 +296,7 @@ func TestHeartbeatCadence(t *testing.T) {
 		r.submit(spec)
 		runs := r.claims(2, "q")
 		for n, lease := range map[int]time.Duration{1: job.DefaultLease, 2: spec.Lease} {
-			_, next, err := r.d.Heartbeat(r.ctx, tokensOf(runs[:n]))
+			_, next, err := r.d.Heartbeat(r.ctx, tokensOf(runs[:n]), nil)
 			if err != nil || next > lease/3 || next < lease/3*9/10 {
 				t.Errorf("%d runs: again after %v, want %v; error %v", n, next, lease/3, err)
 			}

@@ -526,7 +526,7 @@ type claimed struct {
 // heartbeat names claimed runs.
 func (r *rig) heartbeat(runs ...dispatch.Assignment) []dispatch.Verdict {
 	r.t.Helper()
-	verdicts, _, err := r.d.Heartbeat(r.ctx, tokensOf(runs))
+	verdicts, _, err := r.d.Heartbeat(r.ctx, tokensOf(runs), nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}

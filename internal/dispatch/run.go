@@ -26,6 +26,10 @@ type run struct {
 	accepted bool // its worker has named it
 	ended    bool // it is no longer live; its slot is taken until its worker no longer lists it
 
+	generation uint32   // of its interrupt, as applied; 0: none
+	news       *Verdict // on disk and not yet told: a new generation of its interrupt, or that it must stop
+	alarm      alarm
+
 	listed     uint64 // the last turn whose report listed it
 	deadline   deadline
 	prev, next *run // among its worker's runs
@@ -39,7 +43,7 @@ func (r *run) lease() int64 { return int64(r.job.Run.Lease) }
 
 // add makes a run known. It is counted in no pool.
 func (d *Dispatcher) add(r *run, w *worker) *run {
-	r.deadline.of = r
+	r.deadline.of, r.alarm.of, r.alarm.run = r, &r.alarm, r
 	d.runs[r.fence] = r
 	w.add(r)
 	return r
@@ -53,6 +57,7 @@ func (d *Dispatcher) free(r *run) {
 	delete(d.runs, r.fence)
 	r.worker.remove(r)
 	d.deadlines.drop(&r.deadline)
+	d.deadlines.drop(&r.alarm.deadline)
 	r.ended, r.job = true, nil
 	d.unplace(r)
 }
@@ -89,6 +94,7 @@ func (d *Dispatcher) ran(j *job.Job, now int64) {
 	if j.Run.State == job.RunRunning && !r.accepted {
 		d.renew(r, now)
 	}
+	d.follow(r, now)
 }
 
 // newRun is a run as the store knows it.
@@ -96,6 +102,7 @@ func newRun(j *job.Job) *run {
 	return &run{
 		ref: ref{j.Seq, j.Run.Fence}, job: j, queue: j.Spec.Queue, size: uint64(j.Spec.PayloadSize), unary: j.Run.Unary,
 		applied: true, synced: true, sent: true, accepted: j.Run.State == job.RunRunning,
+		generation: j.Interrupt.Generation,
 	}
 }
 
@@ -121,6 +128,8 @@ func (d *Dispatcher) ended(fence uint64, j *job.Job) {
 	}
 	r.ended, r.job = true, nil
 	d.deadlines.drop(&r.deadline)
+	d.deadlines.drop(&r.alarm.deadline)
+	d.tell(r, Verdict{Action: Stop, Reason: stopReason(how)})
 }
 
 // endOf is how the run of the fence ended; RunNone if the job's history does not say.

@@ -47,6 +47,7 @@ type Session struct {
 	pools     []*pool
 	demand    uint64 // the version of the demand in force
 	outbox    []*run // matched and not yet taken by the sender, in their order
+	news      []*run // of which there is something to tell
 	sent      uint64 // assignments
 	unseen    []*run // sent and not yet covered by seen
 	seen      uint64
@@ -166,7 +167,10 @@ func (d *Dispatcher) end(s *Session, err error) {
 			d.deadlines.set(&r.deadline, at)
 		}
 	}
-	s.outbox, s.unseen = nil, nil
+	for _, r := range s.news {
+		r.news = nil
+	}
+	s.outbox, s.unseen, s.news = nil, nil, nil
 	for _, p := range s.pools {
 		d.close(p)
 	}
@@ -285,12 +289,13 @@ type Assignment struct {
 // Outgoing is what a session has for its worker.
 type Outgoing struct {
 	Assignments []Assignment
+	News        []Verdict     // new interrupts and stops, which renew nothing
 	Demand      uint64        // the version in force: none made under an older one follows
 	Drain       *DrainNotice  // nil: nothing new
 	Drained     bool          // once: no assignment follows
 	Hurry       time.Duration // report after this long, sooner than said before; 0: as said
 	LastReport  uint64        // the seq of the last report that was answered, to go with Hurry
-	More        bool          // there are more assignments to take
+	More        bool          // there is more to take
 }
 
 // Take returns what is to be sent now: assignments of at most bytesMax on the wire unless a single one has more, which
@@ -320,7 +325,8 @@ func (s *Session) Take(bytesMax int) Outgoing {
 		s.outbox[0], s.outbox = nil, s.outbox[1:]
 		out.Assignments = append(out.Assignments, s.send(r, now))
 	}
-	out.More = len(s.outbox) > 0 && s.outbox[0].synced
+	out.News = s.takeNews()
+	out.More = len(s.outbox) > 0 && s.outbox[0].synced || len(s.news) > 0
 	out.Demand = s.demand
 	if len(s.outbox) > 0 {
 		out.Demand = s.outbox[0].demand

@@ -17,6 +17,7 @@ type Message struct {
 	First    bool    // it came with hello, and so does not show that the welcome arrived
 	Demand   *Demand // nil: as before
 	Seen     uint64  // the number of the last assignment received; 0: none
+	Acks     []InterruptAck
 	Finishes []Finish
 	Report   bool     // Held is everything the worker holds
 	Held     []string // lease tokens
@@ -103,7 +104,10 @@ type Verdict struct {
 	Token     string
 	Action    Action
 	Reason    StopReason    // of a Stop
-	Interrupt job.Interrupt // in force; of a Continue
+	Interrupt job.Interrupt // in force and to be told; of a Continue
+	Epoch     uint32        // of the job, and…
+	Run       uint32        // …the number of the run; with an interrupt
+	GraceLeft time.Duration // of the interrupt
 	Lease     time.Duration // renewed in full at receipt; of a Continue
 }
 
@@ -120,6 +124,7 @@ type turn struct {
 	tokens   []string // of the finishes, then of what is listed
 	refs     []ref    // of the same; a zero ref is a token that is none of ours
 	accepts  []ref    // runs that were named by seen
+	acks     []InterruptAck
 	queues   []string // that come into being with a demand
 
 	// What apply finds, anew each time it runs.
@@ -173,6 +178,7 @@ func (t *turn) renew(now int64) {
 func (s *Session) Receive(ctx context.Context, m Message, done func(Answer, error)) {
 	d := s.d
 	t := d.newTurn(nil)
+	t.acks = m.Acks
 	t.finish(m.Finishes)
 	t.list(m.Held)
 	d.mu.Lock()
@@ -242,7 +248,7 @@ func (t *turn) apply(tx store.Tx) error {
 	if over := t.sessionOver(); over != nil && t.hello {
 		return over
 	} else if errors.Is(over, ErrReplaced) {
-		t.accepts, t.refs, t.complete, t.answer.Reported = nil, t.refs[:len(t.finishes)], false, false
+		t.accepts, t.acks, t.refs, t.complete, t.answer.Reported = nil, nil, t.refs[:len(t.finishes)], false, false
 	}
 	for _, name := range t.queues {
 		if _, err := tx.MakeQueue(name); err != nil {
@@ -253,13 +259,18 @@ func (t *turn) apply(tx store.Tx) error {
 	if err != nil {
 		return err
 	}
+	if err := t.applyAcks(b); err != nil {
+		return err
+	}
 	if err := t.applyFinishes(b); err != nil {
 		return err
 	}
 	if err := t.applyAccepts(b); err != nil {
 		return err
 	}
-	t.judge(b)
+	if err := t.judge(b); err != nil {
+		return err
+	}
 	if t.complete {
 		if err := t.applyMissing(b); err != nil {
 			return err
@@ -328,19 +339,34 @@ func (t *turn) applyAccepts(b *book) error {
 	return nil
 }
 
-// judge says of each listed run what to do with it.
-func (t *turn) judge(b *book) {
+// judge says of each listed run what to do with it. An interrupt is repeated until it is acknowledged, and told to each
+// new session.
+func (t *turn) judge(b *book) error {
 	for i, r := range t.listed() {
-		v := verdict(b.job(r), r)
+		j := b.job(r)
+		v := verdict(j, r)
 		v.Token = t.tokens[len(t.finishes)+i]
+		if v.Interrupt.Level != job.LevelNone {
+			if v.Interrupt.AckTime.IsZero() || t.hello {
+				v.GraceLeft = max(0, v.Interrupt.GraceTime.Sub(b.now))
+				next, err := j.Deliver(b.now, r.fence, v.Interrupt.Generation)
+				if err != nil {
+					return err
+				}
+				b.put(next)
+			} else {
+				v.Interrupt, v.Epoch, v.Run = job.Interrupt{}, 0, 0
+			}
+		}
 		t.answer.Verdicts = append(t.answer.Verdicts, v)
-		if j := b.job(r); t.hello && v.Action == Stop && j != nil {
+		if t.hello && v.Action == Stop && j != nil {
 			t.ghosts = append(t.ghosts, &run{
 				ref: r, queue: j.Spec.Queue, size: uint64(j.Spec.PayloadSize), session: t.session,
 				applied: true, synced: true, sent: true, accepted: true, ended: true,
 			})
 		}
 	}
+	return nil
 }
 
 // verdict says what to do with a run.
@@ -352,19 +378,35 @@ func verdict(j *job.Job, r ref) Verdict {
 	case j == nil:
 		return stop(StopDeleted)
 	case j.State == job.Running && j.Run.Fence == r.fence:
-		return Verdict{Action: Continue, Interrupt: j.Interrupt, Lease: j.Run.Lease}
+		v := Verdict{Action: Continue, Lease: j.Run.Lease}
+		v.interrupt(j)
+		return v
 	}
-	switch how := endOf(j, r.fence); {
-	case finished(how):
+	how := endOf(j, r.fence)
+	if finished(how) {
 		return Verdict{Action: Finished}
-	case how == job.RunLost:
-		return stop(StopLost)
-	case how == job.RunAbandoned:
-		return stop(StopAbandoned)
-	case how == job.RunWithdrawn || how == job.RunUndelivered:
-		return stop(StopWithdrawn)
+	}
+	return stop(stopReason(how))
+}
+
+// interrupt adds the job's interrupt, if there is one.
+func (v *Verdict) interrupt(j *job.Job) {
+	if j.Interrupt.Level != job.LevelNone {
+		v.Interrupt, v.Epoch, v.Run = j.Interrupt, j.Epoch, j.Run.Number
+	}
+}
+
+// stopReason is why a worker must stop a run that did not end by its word.
+func stopReason(how job.RunState) StopReason {
+	switch how {
+	case job.RunLost:
+		return StopLost
+	case job.RunAbandoned:
+		return StopAbandoned
+	case job.RunWithdrawn, job.RunUndelivered:
+		return StopWithdrawn
 	default:
-		return stop(StopSuperseded)
+		return StopSuperseded
 	}
 }
 

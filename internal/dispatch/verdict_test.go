@@ -28,6 +28,7 @@ var ends = []struct {
 		dispatch.Verdict{
 			Action: dispatch.Continue, Lease: job.DefaultLease,
 			Interrupt: job.Interrupt{Level: job.LevelRetry, Generation: 1, Source: job.SourceUser, Reason: "asked"},
+			Epoch:     1, Run: 1, GraceLeft: job.RetryGrace,
 		},
 	},
 	{
@@ -134,7 +135,7 @@ func TestVerdicts(t *testing.T) {
 					if got.Token != a.Token {
 						t.Errorf("the verdict is on %q, want %q", got.Token, a.Token)
 					}
-					got.Token, got.Interrupt.RequestTime = "", time.Time{}
+					got.Token, got.Interrupt.RequestTime, got.Interrupt.GraceTime, got.Interrupt.DeliverTime = "", time.Time{}, time.Time{}, time.Time{}
 					if diff := cmp.Diff(test.want, got); diff != "" {
 						t.Errorf("verdict (-want +got):\n%s", diff)
 					}

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -203,7 +204,7 @@ func (d *Dispatcher) interruptAll(ctx context.Context, w *worker) {
 				continue
 			}
 			next, _, err := j.RequestInterrupt(b.now, request)
-			if err != nil {
+			if err != nil && !errors.Is(err, job.ErrDowngrade) {
 				return err
 			}
 			b.put(next)

@@ -127,6 +127,8 @@
 //	late failure      SPf     SBPf    .       .       .       BPf     BPf     .       .       .       .
 //	interrupt RETRY   S       R       K       SP      N       B       P       .       .       .       .
 //	interrupt CANCEL  c       c       c       c       N       c       c       .       .       .       .
+//	deliver           .       .       .       .       N       .       .       .       .       .       .
+//	acknowledge       .       .       .       .       N       .       .       .       .       .       .
 //	park              P       P       .       P       N       P       P       .       .       .       .
 //	retry             R       .       .       .       .       R       R       .       R       R       R
 //	new build         .       .       .       .       .       .       RP      .       .       .       .

@@ -60,9 +60,13 @@ func (j *Job) HardDeadline(now time.Time, p Policy, rnd float64) (*Job, error) {
 // endRun ends the live run and moves it to the history.
 func (j *Job) endRun(t terms, e ending) {
 	run, interrupt := j.Run, j.Interrupt
-	j.Run = Run{}
-	if interrupt.Level < LevelCancel {
-		j.Interrupt = Interrupt{}
+	j.Run, j.Interrupt = Run{}, Interrupt{}
+	if interrupt.Level != LevelNone {
+		ended := interrupt.ended(t.now, interruptEnds[e.state])
+		run.Interrupt = &ended
+		if interrupt.Level == LevelCancel { // which belongs to the job
+			j.Interrupt = ended
+		}
 	}
 	j.settle(t, interrupt, &run, e)
 	j.History = appendRun(j.History, run)
@@ -179,8 +183,11 @@ func (j *Job) charge(t terms, r rule) rule {
 func (j *Job) park(reason ParkReason, build string, request Interrupt) {
 	j.ParkReason, j.ParkBuild = reason, build
 	if reason == ParkOperator {
-		request.Level, request.Generation, request.Park = LevelNone, 0, true
-		j.Interrupt, j.ParkBuild = request, ""
+		j.Interrupt = Interrupt{
+			Source: request.Source, Reason: request.Reason, Requester: request.Requester,
+			RequestTime: request.RequestTime, Park: true,
+		}
+		j.ParkBuild = ""
 	}
 }
 

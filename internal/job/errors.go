@@ -17,6 +17,8 @@ var (
 	ErrStartBy = errors.New("job: start_by has passed")
 	// ErrNoOutcome refuses a finish without exactly one outcome; the run stays live.
 	ErrNoOutcome = errors.New("job: a finish needs exactly one outcome")
+	// ErrDowngrade refuses to interrupt a run at a lower level than it stands under.
+	ErrDowngrade = errors.New("job: it is interrupted at a higher level")
 	// ErrLevel refuses an interrupt without a known level, and a hard deadline of a run that nobody interrupted.
 	ErrLevel = errors.New("job: an interrupt needs the level RETRY or CANCEL")
 )

@@ -89,7 +89,7 @@ func (j *Job) awaits(run Run) bool {
 	}
 }
 
-// endLate gives an ended run another outcome, by the level under which it was lost: what it was charged tells.
+// endLate gives an ended run another outcome, by the interrupt under which it was lost.
 func (j *Job) endLate(t terms, i int, e ending) {
 	j.History = slices.Clone(j.History)
 	run := &j.History[i]
@@ -97,12 +97,10 @@ func (j *Job) endLate(t terms, i int, e ending) {
 		*counter--
 	}
 	var interrupt Interrupt
-	switch run.Charged {
-	case CountInterrupts:
-		interrupt = Interrupt{Level: LevelRetry}
-	case CountAttempts:
-		interrupt = Interrupt{Level: LevelRetry, Source: SourceTimeout}
-	default:
+	if run.Interrupt != nil {
+		interrupt = *run.Interrupt
+		ended := interrupt.ended(t.now, interruptEnds[e.state])
+		run.Interrupt = &ended
 	}
 	if run.AcceptTime.IsZero() {
 		run.AcceptTime = later(t.now, run.DispatchTime)

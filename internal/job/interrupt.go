@@ -4,10 +4,12 @@ import "time"
 
 // InterruptRequest asks a job to stop. Reason and Requester are free texts and kept.
 type InterruptRequest struct {
-	Level     Level
-	Source    Source
-	Reason    string
-	Requester string
+	Level        Level
+	Source       Source
+	Reason       string
+	Requester    string
+	Grace        *time.Duration // how long the worker may take; nil: by the level
+	HardDeadline *time.Duration // after which the run is abandoned; nil: by the level
 }
 
 // InterruptEffect says what an interrupt did.
@@ -18,13 +20,14 @@ const (
 	EffectCancelled InterruptEffect = iota + 1 // the job waited and is CANCELLED now
 	EffectNoRun                                // RETRY of a job that waits: nothing to stop, unchanged
 	EffectRequested                            // the level has risen; the worker is to be told
-	EffectUnchanged                            // the run had this level or a higher one
+	EffectUnchanged                            // the run had this level, with deadlines as early or earlier
 	EffectWithdrawn                            // the run was taken back before its worker had named it
 )
 
 // RequestInterrupt interrupts a job. A waiting job is CANCELLED by CANCEL and unchanged by RETRY; a run that its worker
-// has not named is withdrawn at once; else the level rises and the run's end decides. It returns j itself when nothing
-// changes. Errors: ErrLevel, ErrTooLate, ErrIllegal.
+// has not named is withdrawn at once; else the level rises and the run's end decides. The same level again can only
+// bring its deadlines forward. It returns j itself when nothing changes. Errors: ErrLevel, ErrTooLate, ErrDowngrade,
+// ErrIllegal.
 func (j *Job) RequestInterrupt(now time.Time, r InterruptRequest) (*Job, InterruptEffect, error) {
 	if r.Level != LevelRetry && r.Level != LevelCancel {
 		return nil, 0, ErrLevel
@@ -51,12 +54,22 @@ func (j *Job) interrupt(now time.Time, r InterruptRequest) (next *Job, effect In
 	case j.phase() == running && r.Level > j.Interrupt.Level:
 		effect = EffectRequested
 		next, err = j.change(event, func(n *Job) { n.raise(now, r) })
+	case j.phase() == running && r.Level < j.Interrupt.Level:
+		err = ErrDowngrade
+	case j.phase() == running && j.Interrupt.hastened(now, r) != j.Interrupt:
+		effect = EffectRequested
+		next, err = j.change(event, func(n *Job) { n.Interrupt = j.Interrupt.hastened(now, r) })
 	case j.phase() == running:
 		effect = EffectUnchanged
 		next, err = j.unchanged(event)
 	case r.Level == LevelCancel:
 		effect = EffectCancelled
-		next, err = j.change(event, func(n *Job) { n.raise(now, r); n.enter(now, Cancelled) })
+		next, err = j.change(event, func(n *Job) {
+			n.raise(now, r)
+			n.Interrupt = n.Interrupt.ended(now, EndNoRun)
+			n.Interrupt.GraceTime, n.Interrupt.HardTime = time.Time{}, time.Time{} // nobody has to hurry
+			n.enter(now, Cancelled)
+		})
 	default:
 		effect = EffectNoRun
 		next, err = j.unchanged(event)
@@ -71,7 +84,8 @@ func (j *Job) Timeout(now time.Time) (*Job, error) {
 	if j.Interrupt.Level == LevelCancel || j.Interrupt.Source == SourceTimeout {
 		return j.unchanged(EventTimeout)
 	}
-	request := InterruptRequest{Level: LevelRetry, Source: SourceTimeout, Reason: "timeout"}
+	grace, hard := TimeoutGrace, TimeoutHard
+	request := InterruptRequest{Level: LevelRetry, Source: SourceTimeout, Reason: "timeout", Grace: &grace, HardDeadline: &hard}
 	if j.Interrupt.Park {
 		request.Reason, request.Requester = j.Interrupt.Reason, j.Interrupt.Requester
 	}
@@ -108,13 +122,102 @@ func (j *Job) parkLater(now time.Time, r InterruptRequest) {
 	j.Interrupt.Park = true
 }
 
-// raise sets the interrupt. An operator's wish to park outlives other interrupts, but not CANCEL, which has no use for it.
+// raise sets the interrupt. Of two deadlines the earlier holds. An operator's wish to park outlives other interrupts, but
+// not CANCEL, which has no use for it.
 func (j *Job) raise(now time.Time, r InterruptRequest) {
-	j.Interrupt = Interrupt{
-		Level: r.Level, Generation: j.Interrupt.Generation + 1, Source: r.Source,
-		Reason: r.Reason, Requester: r.Requester, RequestTime: now,
-		Park: j.Interrupt.Park && r.Level < LevelCancel,
+	was := j.Interrupt
+	if was.Level == LevelNone {
+		was.GraceTime, was.HardTime = time.Time{}, time.Time{}
 	}
+	grace, hard := r.deadlines(now)
+	j.Interrupt = Interrupt{
+		Level: r.Level, Generation: was.Generation + 1, Source: r.Source,
+		Reason: r.Reason, Requester: r.Requester, RequestTime: now,
+		GraceTime: earlier(was.GraceTime, grace), HardTime: earlier(was.HardTime, hard),
+		Park: was.Park && r.Level < LevelCancel,
+	}
+}
+
+// hastened is i with the request's deadlines where those are earlier: then it is a new generation, to be delivered anew.
+func (i Interrupt) hastened(now time.Time, r InterruptRequest) Interrupt {
+	grace, hard := r.deadlines(now)
+	grace, hard = earlier(i.GraceTime, grace), earlier(i.HardTime, hard)
+	if grace.Equal(i.GraceTime) && hard.Equal(i.HardTime) {
+		return i
+	}
+	i.GraceTime, i.HardTime = grace, hard
+	i.Generation++
+	i.DeliverTime, i.AckTime = time.Time{}, time.Time{}
+	return i
+}
+
+// deadlines are the times that the request asks for; a zero one asks for none.
+func (r InterruptRequest) deadlines(now time.Time) (grace, hard time.Time) {
+	after, bound := RetryGrace, time.Duration(0)
+	if r.Level == LevelCancel {
+		after, bound = CancelGrace, CancelHard
+	}
+	if r.Grace != nil {
+		after = max(*r.Grace, 0)
+	}
+	if r.HardDeadline != nil {
+		bound = max(*r.HardDeadline, 1)
+	} else if bound > 0 {
+		bound = max(bound, after)
+	}
+	if bound > 0 {
+		hard = now.Add(bound)
+	}
+	return now.Add(after), hard
+}
+
+// earlier is the earlier of two times, of which zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// ended is i with its end.
+func (i Interrupt) ended(now time.Time, how InterruptEnd) Interrupt {
+	i.End, i.EndTime = how, later(now, i.RequestTime)
+	return i
+}
+
+// interruptEnds tells what a run's end is to the interrupt it stood under.
+var interruptEnds = [...]InterruptEnd{
+	RunSucceeded: EndCompleted, RunFailed: EndFailed, RunInterrupted: EndStopped, RunReleased: EndStopped,
+	RunLost: EndLost, RunAbandoned: EndAbandoned, RunUndelivered: EndWithdrawn, RunWithdrawn: EndWithdrawn,
+}
+
+// Deliver notes that this generation of the live run's interrupt was sent to its worker. It returns j itself if that
+// was known, or if the run or the generation is another by now. Errors: ErrIllegal.
+func (j *Job) Deliver(now time.Time, fence uint64, generation uint32) (*Job, error) {
+	if !j.interruptedAt(fence, generation) || !j.Interrupt.DeliverTime.IsZero() {
+		return j, nil
+	}
+	return j.change(EventDeliver, func(n *Job) { n.Interrupt.DeliverTime = later(now, n.Interrupt.RequestTime) })
+}
+
+// Acknowledge notes that the live run's worker acts on this generation of its interrupt. It returns j itself if that was
+// known, or if the run or the generation is another by now. Errors: ErrIllegal.
+func (j *Job) Acknowledge(now time.Time, fence uint64, generation uint32) (*Job, error) {
+	if !j.interruptedAt(fence, generation) || !j.Interrupt.AckTime.IsZero() {
+		return j, nil
+	}
+	return j.change(EventAcknowledge, func(n *Job) {
+		i := &n.Interrupt
+		if i.DeliverTime.IsZero() {
+			i.DeliverTime = later(now, i.RequestTime)
+		}
+		i.AckTime = later(now, i.DeliverTime)
+	})
+}
+
+// interruptedAt reports whether the run is live and stands under this generation of its interrupt.
+func (j *Job) interruptedAt(fence uint64, generation uint32) bool {
+	return j.phase() == running && j.Run.Fence == fence && j.Interrupt.Level != LevelNone && j.Interrupt.Generation == generation
 }
 
 // withdraw takes a run back that its worker has not named: the interrupt acts at once.

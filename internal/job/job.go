@@ -90,7 +90,8 @@ type Run struct {
 	AcceptTime   time.Time // zero until accepted
 	EndTime      time.Time
 	Failure      *Failure
-	Note         string // why it ended, when no failure says it
+	Note         string     // why it ended, when no failure says it
+	Interrupt    *Interrupt // under which it ended; nil: none
 
 	Epoch   uint32  // the epoch it was dispatched in
 	Charged Counter // what its end cost the job; a late finish takes it back
@@ -104,7 +105,13 @@ type Interrupt struct {
 	Source      Source
 	Reason      string
 	Requester   string
-	RequestTime time.Time
+	RequestTime time.Time // when the level was reached
+	GraceTime   time.Time // until when the worker may end by itself; the earliest that was asked for
+	HardTime    time.Time // when the run is ABANDONED; zero: never
+	DeliverTime time.Time // when this generation was first sent to the worker
+	AckTime     time.Time // when the worker said that it acts on this generation
+	End         InterruptEnd
+	EndTime     time.Time
 	Park        bool // however the run ends short of a terminal outcome, the job is PARKED(OPERATOR)
 }
 

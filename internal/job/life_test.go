@@ -59,6 +59,8 @@ func (l *life) work(t *rapid.T) {
 		"lose":          func(j *Job) (*Job, error) { return j.Lose(l.now, Policy{}, rnd, "silent") },
 		"timeout":       func(j *Job) (*Job, error) { return j.Timeout(l.now) },
 		"hard deadline": func(j *Job) (*Job, error) { return j.HardDeadline(l.now, Policy{}, rnd) },
+		"deliver":       func(j *Job) (*Job, error) { return j.Deliver(l.now, j.Run.Fence, j.Interrupt.Generation) },
+		"acknowledge":   func(j *Job) (*Job, error) { return j.Acknowledge(l.now, j.Run.Fence, j.Interrupt.Generation) },
 	})
 }
 
@@ -156,6 +158,8 @@ func (l *life) check(t *rapid.T) {
 		"request without a level": j.Interrupt.Level == LevelNone && j.Interrupt != (Interrupt{}) &&
 			j.ParkReason != ParkOperator,
 		"level DISPATCHED":        j.phase() == dispatched && j.Interrupt != (Interrupt{}),
+		"an end while it stands":  (j.Interrupt.End != EndNone) != (j.State.Terminal() && j.Interrupt.Level == LevelCancel),
+		"acknowledged unsent":     !j.Interrupt.AckTime.IsZero() && j.Interrupt.DeliverTime.IsZero(),
 		"wish to park at the end": j.State.Terminal() && j.Interrupt.Park,
 		"dispatched before ready": j.State == Running && j.Run.DispatchTime.Before(j.ReadyTime),
 		"ended before begun":      j.EndTime.Before(j.SubmitTime) && j.State.Terminal(),
@@ -201,6 +205,10 @@ func (l *life) checkHistory(t *rapid.T) {
 			t.Fatalf("accepted: %+v, start_by %v", run, l.job.StartBy)
 		case !live && (run.EndTime.Before(run.AcceptTime) || run.EndTime.Before(run.DispatchTime)):
 			t.Fatalf("ended before its begin: %+v", run)
+		case run.Interrupt != nil && (live || run.Interrupt.End != interruptEnds[run.State] || run.Interrupt.Level == LevelNone):
+			t.Fatalf("run %+v ended under %+v", run, run.Interrupt)
+		case run.State == RunAbandoned && run.Interrupt == nil:
+			t.Fatalf("abandoned without an interrupt: %+v", run)
 		case run.State.reported() != (l.recorded[run.Fence] == run.State) || run.State.reported() && l.recorded[run.Fence] == 0:
 			t.Fatalf("run %+v, recorded %d", run, l.recorded[run.Fence])
 		}

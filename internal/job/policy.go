@@ -23,6 +23,12 @@ const (
 	MaxSnoozes    = 1000 // snoozes until PARKED
 	MaxDeliveries = 100  // failed deliveries until PARKED
 
+	RetryGrace   = 30 * time.Second // what a worker has to end a run that is interrupted with RETRY
+	CancelGrace  = 10 * time.Second // the same with CANCEL
+	CancelHard   = time.Minute      // until a run that is interrupted with CANCEL is abandoned
+	TimeoutGrace = 10 * time.Second // what a worker has to end a run that took longer than its timeout
+	TimeoutHard  = time.Minute      // until it is abandoned
+
 	InterruptDelay = 10 * time.Second // until an interrupted job comes back
 	ReleaseDelay   = time.Second      // until a released job comes back
 	NotMePeriod    = time.Minute      // how long NOT_ME keeps a job from the instance that said it

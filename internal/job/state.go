@@ -80,6 +80,21 @@ const (
 	SourceTimeout Source = 3
 )
 
+// InterruptEnd says how an interrupt ended.
+type InterruptEnd uint8
+
+// The ends. The numbers are stored and never reused.
+const (
+	EndNone      InterruptEnd = 0 // it stands
+	EndNoRun     InterruptEnd = 1 // nothing ran: it acted at once
+	EndStopped   InterruptEnd = 2 // the worker stopped, or gave the run back
+	EndFailed    InterruptEnd = 3 // the worker reported a failure
+	EndCompleted InterruptEnd = 4 // the worker completed the job all the same
+	EndLost      InterruptEnd = 5 // the worker went silent, or no longer listed the run
+	EndAbandoned InterruptEnd = 6 // the run was left behind at the hard deadline
+	EndWithdrawn InterruptEnd = 7 // the run was taken back before its worker had named it
+)
+
 // Priority is the band a job waits in; higher goes first.
 type Priority uint8
 

@@ -69,6 +69,8 @@ const (
 	EventLateFailure
 	EventInterruptRetry
 	EventInterruptCancel
+	EventDeliver     // the run's interrupt was sent to its worker
+	EventAcknowledge // the worker acts on it
 	EventPark
 	EventRetry
 	EventBuild // a new build registers
@@ -79,7 +81,7 @@ const (
 var eventNames = [numberOfEvents]string{
 	"none", "submit", "due", "start_by", "unblock", "dispatch", "accept", "undeliver",
 	"success", "failure", "interrupted", "released", "lose", "timeout", "hard deadline", "late success", "late failure",
-	"interrupt RETRY", "interrupt CANCEL", "park", "retry", "new build", "delete",
+	"interrupt RETRY", "interrupt CANCEL", "deliver", "acknowledge", "park", "retry", "new build", "delete",
 }
 
 // String is the event's name for people.
@@ -171,6 +173,8 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventHardDeadline:    to(backoff, scheduled, parked, failed, cancelled),
 		EventInterruptRetry:  to(running),
 		EventInterruptCancel: to(running),
+		EventDeliver:         to(running),
+		EventAcknowledge:     to(running),
 		EventPark:            to(running),
 	},
 	backoff: {

@@ -70,6 +70,8 @@ func acts() []act {
 		{EventHardDeadline, func(j *Job) (*Job, error) { return j.HardDeadline(hour, Policy{}, 0.5) }},
 		{EventInterruptRetry, actInterrupt(LevelRetry)},
 		{EventInterruptCancel, actInterrupt(LevelCancel)},
+		{EventDeliver, func(j *Job) (*Job, error) { return j.Deliver(hour, j.Run.Fence, j.Interrupt.Generation) }},
+		{EventAcknowledge, func(j *Job) (*Job, error) { return j.Acknowledge(hour, j.Run.Fence, j.Interrupt.Generation) }},
 		{EventPark, func(j *Job) (*Job, error) { return j.Park(hour, "look", "ops") }},
 		{EventRetry, func(j *Job) (*Job, error) { return j.Retry(hour) }},
 		{EventBuild, func(j *Job) (*Job, error) { return j.ReleaseByBuild(hour, "b2") }},
@@ -162,7 +164,8 @@ func TestEveryPair(t *testing.T) {
 				t.Errorf("%s in %s answers nothing", event, j.phase())
 			case err != nil && next != nil:
 				t.Errorf("%s in %s answers a job and %v", event, j.phase(), err)
-			case err != nil && legal != 0 && !errors.Is(err, errSuperseded) && !errors.Is(err, ErrLevel):
+			case err != nil && legal != 0 && !errors.Is(err, errSuperseded) && !errors.Is(err, ErrLevel) &&
+				!errors.Is(err, ErrDowngrade):
 				t.Errorf("%s in %s: %v", event, j.phase(), err)
 			case err == nil && legal == 0 && next.Version != j.Version:
 				t.Errorf("%s in %s leads to %s", event, j.phase(), next.phase())
@@ -235,7 +238,11 @@ func TestRefusals(t *testing.T) {
 		"delete nothing":       {new(Job).CanDelete, ErrIllegal},
 		"interrupt the end":    {func() error { _, err := actInterrupt(LevelRetry)(done); return err }, ErrTooLate},
 		"interrupt at none":    {func() error { _, err := actInterrupt(LevelNone)(m.ready()); return err }, ErrLevel},
-		"interrupt at 3":       {func() error { _, err := actInterrupt(3)(m.running()); return err }, ErrLevel},
+		"interrupt at a lower level": {func() error {
+			_, err := actInterrupt(LevelRetry)(m.interrupted(m.running(), LevelCancel))
+			return err
+		}, ErrDowngrade},
+		"interrupt at 3": {func() error { _, err := actInterrupt(3)(m.running()); return err }, ErrLevel},
 		"deadline of nothing": {func() error {
 			_, err := m.running().HardDeadline(t0, Policy{}, 0)
 			return err

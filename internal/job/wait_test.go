@@ -119,7 +119,6 @@ func TestInterruptEffects(t *testing.T) {
 		{"RUNNING", m.running(), LevelCancel, EffectRequested, "RUNNING"},
 		{"under RETRY", underRetry, LevelRetry, EffectUnchanged, "RUNNING"},
 		{"under RETRY", underRetry, LevelCancel, EffectRequested, "RUNNING"},
-		{"under CANCEL", underCancel, LevelRetry, EffectUnchanged, "RUNNING"},
 		{"under CANCEL", underCancel, LevelCancel, EffectUnchanged, "RUNNING"},
 	} {
 		next, effect, err := c.job.RequestInterrupt(t0, InterruptRequest{Level: c.level, Source: SourceUser, Reason: "why"})
@@ -157,7 +156,7 @@ func TestPark(t *testing.T) {
 	got := must(t)(timedOut.Park(at(time.Minute), "look", "ops")).Interrupt
 	want := Interrupt{
 		Level: LevelRetry, Generation: 2, Source: SourceTimeout, Reason: "look", Requester: "ops",
-		RequestTime: at(time.Second), Park: true,
+		RequestTime: at(time.Second), GraceTime: at(11 * time.Second), HardTime: at(61 * time.Second), Park: true,
 	}
 	if got != want {
 		t.Errorf("%+v", got)

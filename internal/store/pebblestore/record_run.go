@@ -24,6 +24,9 @@ func writeRun(w *writer, r *job.Run, base int64) {
 	w.str(13, r.Note)
 	w.uint(14, uint64(r.Epoch))
 	w.uint(15, uint64(r.Charged))
+	if r.Interrupt != nil {
+		w.message(16, func(w *writer) { writeInterrupt(w, r.Interrupt, base) })
+	}
 }
 
 func readRun(run *job.Run, b []byte, base int64) error {
@@ -63,6 +66,11 @@ func readRun(run *job.Run, b []byte, base int64) error {
 			run.Epoch = uint32(r.v)
 		case 15:
 			run.Charged = job.Counter(r.v)
+		case 16:
+			run.Interrupt = &job.Interrupt{}
+			if err := readInterrupt(run.Interrupt, r.raw, base); err != nil {
+				return err
+			}
 		}
 	}
 	return r.err
@@ -76,6 +84,12 @@ func writeInterrupt(w *writer, i *job.Interrupt, base int64) {
 	w.str(5, i.Requester)
 	w.time(6, i.RequestTime, base)
 	w.flag(7, i.Park)
+	w.time(8, i.GraceTime, base)
+	w.time(9, i.HardTime, base)
+	w.time(10, i.DeliverTime, base)
+	w.time(11, i.AckTime, base)
+	w.uint(12, uint64(i.End))
+	w.time(13, i.EndTime, base)
 }
 
 func readInterrupt(i *job.Interrupt, b []byte, base int64) error {
@@ -96,6 +110,18 @@ func readInterrupt(i *job.Interrupt, b []byte, base int64) error {
 			i.RequestTime = r.time(base)
 		case 7:
 			i.Park = r.v != 0
+		case 8:
+			i.GraceTime = r.time(base)
+		case 9:
+			i.HardTime = r.time(base)
+		case 10:
+			i.DeliverTime = r.time(base)
+		case 11:
+			i.AckTime = r.time(base)
+		case 12:
+			i.End = job.InterruptEnd(r.v)
+		case 13:
+			i.EndTime = r.time(base)
 		}
 	}
 	return r.err

@@ -109,6 +109,9 @@ const (
 	// The server failed inside. The message is fixed; the cause is in the server's log under the same trace or request.
 	// Cure: retry with the same ids; report it if it stays.
 	Reason_REASON_INTERNAL Reason = 27
+	// The run stands under a higher interrupt level, and levels never fall. Nothing changed.
+	// Cure: none needed; `level` in the answer is the one in force.
+	Reason_REASON_LEVEL_DOWNGRADE Reason = 28
 )
 
 // Enum value maps for Reason.
@@ -142,6 +145,7 @@ var (
 		25: "REASON_PAGE_TOKEN_INVALID",
 		26: "REASON_ETAG_MISMATCH",
 		27: "REASON_INTERNAL",
+		28: "REASON_LEVEL_DOWNGRADE",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":        0,
@@ -172,6 +176,7 @@ var (
 		"REASON_PAGE_TOKEN_INVALID": 25,
 		"REASON_ETAG_MISMATCH":      26,
 		"REASON_INTERNAL":           27,
+		"REASON_LEVEL_DOWNGRADE":    28,
 	}
 )
 
@@ -305,7 +310,7 @@ const file_stint_v1_error_proto_rawDesc = "" +
 	"\x05field\x18\x04 \x01(\tR\x05field\x12\x18\n" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12:\n" +
 	"\vretry_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter*\xe5\x05\n" +
+	"retryAfter*\x81\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_INVALID_FIELD\x10\x01\x12\x14\n" +
@@ -335,7 +340,8 @@ const file_stint_v1_error_proto_rawDesc = "" +
 	"\x16REASON_SERVER_STOPPING\x10\x18\x12\x1d\n" +
 	"\x19REASON_PAGE_TOKEN_INVALID\x10\x19\x12\x18\n" +
 	"\x14REASON_ETAG_MISMATCH\x10\x1a\x12\x13\n" +
-	"\x0fREASON_INTERNAL\x10\x1bB\x8e\x01\n" +
+	"\x0fREASON_INTERNAL\x10\x1b\x12\x1a\n" +
+	"\x16REASON_LEVEL_DOWNGRADE\x10\x1cB\x8e\x01\n" +
 	"\fcom.stint.v1B\n" +
 	"ErrorProtoP\x01Z1github.com/stintrun/stint/gen/go/stint/v1;stintv1\xa2\x02\x03SXX\xaa\x02\bStint.V1\xca\x02\bStint\\V1\xe2\x02\x14Stint\\V1\\GPBMetadata\xea\x02\tStint::V1b\x06proto3"
 

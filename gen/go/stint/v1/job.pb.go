@@ -369,6 +369,9 @@ const (
 	WaitUntil_WAIT_UNTIL_END WaitUntil = 1
 	// Until a worker has accepted a run of it, or it is terminal or PARKED.
 	WaitUntil_WAIT_UNTIL_ACCEPTED WaitUntil = 2
+	// Until the interrupt in force is acknowledged by the worker, or the job has no run to interrupt any more: until it does
+	// not run, or is not interrupted.
+	WaitUntil_WAIT_UNTIL_INTERRUPT_ACKNOWLEDGED WaitUntil = 3
 )
 
 // Enum value maps for WaitUntil.
@@ -377,11 +380,13 @@ var (
 		0: "WAIT_UNTIL_UNSPECIFIED",
 		1: "WAIT_UNTIL_END",
 		2: "WAIT_UNTIL_ACCEPTED",
+		3: "WAIT_UNTIL_INTERRUPT_ACKNOWLEDGED",
 	}
 	WaitUntil_value = map[string]int32{
-		"WAIT_UNTIL_UNSPECIFIED": 0,
-		"WAIT_UNTIL_END":         1,
-		"WAIT_UNTIL_ACCEPTED":    2,
+		"WAIT_UNTIL_UNSPECIFIED":            0,
+		"WAIT_UNTIL_END":                    1,
+		"WAIT_UNTIL_ACCEPTED":               2,
+		"WAIT_UNTIL_INTERRUPT_ACKNOWLEDGED": 3,
 	}
 )
 
@@ -424,7 +429,7 @@ const (
 	InterruptStatus_INTERRUPT_STATUS_NO_RUN InterruptStatus = 2
 	// The job is running; its worker will be told.
 	InterruptStatus_INTERRUPT_STATUS_REQUESTED InterruptStatus = 3
-	// The run had this level or a higher one before; nothing changed.
+	// The run had this level before, and deadlines as early; nothing changed.
 	InterruptStatus_INTERRUPT_STATUS_UNCHANGED InterruptStatus = 4
 	// The run had been handed out but not yet named by its worker; it was taken back at once.
 	InterruptStatus_INTERRUPT_STATUS_WITHDRAWN InterruptStatus = 5
@@ -651,7 +656,10 @@ type JobSpec struct {
 	// What the job is about, for people and filters ("order/4711"); at most 256 bytes.
 	Subject string `protobuf:"bytes,11,opt,name=subject,proto3" json:"subject,omitempty"`
 	// The trace it belongs to. Absent: taken from the call's `traceparent` metadata.
-	TraceContext  *TraceContext `protobuf:"bytes,12,opt,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty"`
+	TraceContext *TraceContext `protobuf:"bytes,12,opt,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty"`
+	// How long a run may take, from acceptance, before it is interrupted with RETRY, source TIMEOUT: grace 10 s, hard deadline
+	// 60 s, and any end but a success is a failure of class TIMEOUT. 1 ms to 10 years; absent: as long as it takes.
+	Timeout       *durationpb.Duration `protobuf:"bytes,13,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -777,6 +785,13 @@ func (x *JobSpec) GetSubject() string {
 func (x *JobSpec) GetTraceContext() *TraceContext {
 	if x != nil {
 		return x.TraceContext
+	}
+	return nil
+}
+
+func (x *JobSpec) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
 	}
 	return nil
 }
@@ -1252,7 +1267,9 @@ type Job struct {
 	// The trace it was submitted under.
 	TraceContext *TraceContext `protobuf:"bytes,23,opt,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty"`
 	// Changes whenever the job does; opaque.
-	Etag          string `protobuf:"bytes,24,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,24,opt,name=etag,proto3" json:"etag,omitempty"`
+	// How long a run may take; absent: as long as it takes.
+	Timeout       *durationpb.Duration `protobuf:"bytes,26,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1453,6 +1470,13 @@ func (x *Job) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *Job) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
 }
 
 // JobFilter selects jobs: those that match every field that is set.
@@ -2132,7 +2156,13 @@ type InterruptJobsRequest struct {
 	// Why; kept with the job and shown to its worker; at most 1,024 bytes.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Who asks, in their own words; at most 200 bytes.
-	Requester     string `protobuf:"bytes,4,opt,name=requester,proto3" json:"requester,omitempty"`
+	Requester string `protobuf:"bytes,4,opt,name=requester,proto3" json:"requester,omitempty"`
+	// How long a worker may take to end, from now, before it is to end by force; at most 24 h. Absent: 30 s for RETRY, 10 s
+	// for CANCEL.
+	Grace *durationpb.Duration `protobuf:"bytes,5,opt,name=grace,proto3" json:"grace,omitempty"`
+	// After how long, from now, a run that has not ended is ABANDONED; at least the grace, at most 24 h. Absent: never for
+	// RETRY, 60 s for CANCEL or the grace if that is longer.
+	HardDeadline  *durationpb.Duration `protobuf:"bytes,6,opt,name=hard_deadline,json=hardDeadline,proto3" json:"hard_deadline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2193,6 +2223,20 @@ func (x *InterruptJobsRequest) GetRequester() string {
 		return x.Requester
 	}
 	return ""
+}
+
+func (x *InterruptJobsRequest) GetGrace() *durationpb.Duration {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+func (x *InterruptJobsRequest) GetHardDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.HardDeadline
+	}
+	return nil
 }
 
 // InterruptResult says what an interrupt did to one job.
@@ -2585,7 +2629,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x03max\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03max\x12\x1e\n" +
 	"\n" +
 	"multiplier\x18\x03 \x01(\x01R\n" +
-	"multiplier\"\xdb\x04\n" +
+	"multiplier\"\x90\x05\n" +
 	"\aJobSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12+\n" +
@@ -2599,7 +2643,8 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x06labels\x18\n" +
 	" \x03(\v2\x1d.stint.v1.JobSpec.LabelsEntryR\x06labels\x12\x18\n" +
 	"\asubject\x18\v \x01(\tR\asubject\x12;\n" +
-	"\rtrace_context\x18\f \x01(\v2\x16.stint.v1.TraceContextR\ftraceContext\x1a9\n" +
+	"\rtrace_context\x18\f \x01(\v2\x16.stint.v1.TraceContextR\ftraceContext\x123\n" +
+	"\atimeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\atimeout\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
@@ -2630,7 +2675,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\asnoozes\x18\x04 \x01(\rR\asnoozes\x12\x1e\n" +
 	"\n" +
 	"deliveries\x18\x05 \x01(\rR\n" +
-	"deliveries\"\xa8\b\n" +
+	"deliveries\"\xdd\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12(\n" +
@@ -2658,7 +2703,8 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\asubject\x18\x15 \x01(\tR\asubject\x12+\n" +
 	"\x06policy\x18\x16 \x01(\v2\x13.stint.v1.JobPolicyR\x06policy\x12;\n" +
 	"\rtrace_context\x18\x17 \x01(\v2\x16.stint.v1.TraceContextR\ftraceContext\x12\x12\n" +
-	"\x04etag\x18\x18 \x01(\tR\x04etag\x1a9\n" +
+	"\x04etag\x18\x18 \x01(\tR\x04etag\x123\n" +
+	"\atimeout\x18\x1a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe5\x02\n" +
@@ -2709,12 +2755,14 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x04view\x18\x03 \x01(\x0e2\x11.stint.v1.JobViewR\x04viewJ\x04\b\x0f\x10\x10\"L\n" +
 	"\x0fWaitJobResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.stint.v1.JobR\x03job\x12\x18\n" +
-	"\areached\x18\x02 \x01(\bR\areached\"\x94\x01\n" +
+	"\areached\x18\x02 \x01(\bR\areached\"\x85\x02\n" +
 	"\x14InterruptJobsRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\x12.\n" +
 	"\x05level\x18\x02 \x01(\x0e2\x18.stint.v1.InterruptLevelR\x05level\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1c\n" +
-	"\trequester\x18\x04 \x01(\tR\trequesterJ\x04\b\x0f\x10\x10\"\xd9\x01\n" +
+	"\trequester\x18\x04 \x01(\tR\trequester\x12/\n" +
+	"\x05grace\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12>\n" +
+	"\rhard_deadline\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fhardDeadlineJ\x04\b\x0f\x10\x10\"\xd9\x01\n" +
 	"\x0fInterruptResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x19.stint.v1.InterruptStatusR\x06status\x12(\n" +
@@ -2771,11 +2819,12 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\aJobView\x12\x18\n" +
 	"\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n" +
-	"\rJOB_VIEW_FULL\x10\x02*T\n" +
+	"\rJOB_VIEW_FULL\x10\x02*{\n" +
 	"\tWaitUntil\x12\x1a\n" +
 	"\x16WAIT_UNTIL_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eWAIT_UNTIL_END\x10\x01\x12\x17\n" +
-	"\x13WAIT_UNTIL_ACCEPTED\x10\x02*\xd0\x01\n" +
+	"\x13WAIT_UNTIL_ACCEPTED\x10\x02\x12%\n" +
+	"!WAIT_UNTIL_INTERRUPT_ACKNOWLEDGED\x10\x03*\xd0\x01\n" +
 	"\x0fInterruptStatus\x12 \n" +
 	"\x1cINTERRUPT_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aINTERRUPT_STATUS_CANCELLED\x10\x01\x12\x1b\n" +
@@ -2875,80 +2924,84 @@ var file_stint_v1_job_proto_depIdxs = []int32{
 	7,  // 9: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
 	36, // 10: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
 	42, // 11: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
-	9,  // 12: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
-	14, // 13: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
-	9,  // 14: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
-	14, // 15: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
-	3,  // 16: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
-	0,  // 17: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
-	43, // 18: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
-	15, // 19: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
-	39, // 20: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
-	7,  // 21: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
-	0,  // 22: stint.v1.Job.state:type_name -> stint.v1.JobState
-	1,  // 23: stint.v1.Job.priority:type_name -> stint.v1.Priority
-	40, // 24: stint.v1.Job.payload:type_name -> stint.v1.Payload
-	41, // 25: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	41, // 26: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
-	41, // 27: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
-	41, // 28: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	16, // 29: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
-	44, // 30: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
-	2,  // 31: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
-	45, // 32: stint.v1.Job.run:type_name -> stint.v1.Run
-	45, // 33: stint.v1.Job.history:type_name -> stint.v1.Run
-	40, // 34: stint.v1.Job.result:type_name -> stint.v1.Payload
-	46, // 35: stint.v1.Job.failure:type_name -> stint.v1.Failure
-	37, // 36: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
-	15, // 37: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
-	42, // 38: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
-	0,  // 39: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
-	38, // 40: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
-	41, // 41: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
-	41, // 42: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
-	4,  // 43: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
-	17, // 44: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
-	18, // 45: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
-	4,  // 46: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
-	17, // 47: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
-	18, // 48: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
-	25, // 49: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
-	5,  // 50: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
-	4,  // 51: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
-	17, // 52: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
-	47, // 53: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
-	6,  // 54: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
-	0,  // 55: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
-	47, // 56: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
-	43, // 57: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
-	29, // 58: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
-	0,  // 59: stint.v1.JobResult.state:type_name -> stint.v1.JobState
-	43, // 60: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
-	32, // 61: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
-	32, // 62: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
-	10, // 63: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
-	12, // 64: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
-	19, // 65: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
-	21, // 66: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
-	23, // 67: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
-	26, // 68: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
-	28, // 69: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
-	31, // 70: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
-	34, // 71: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
-	11, // 72: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
-	13, // 73: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
-	20, // 74: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
-	22, // 75: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
-	24, // 76: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
-	27, // 77: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
-	30, // 78: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
-	33, // 79: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
-	35, // 80: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
-	72, // [72:81] is the sub-list for method output_type
-	63, // [63:72] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	39, // 12: stint.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
+	9,  // 13: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
+	14, // 14: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
+	9,  // 15: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
+	14, // 16: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
+	3,  // 17: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
+	0,  // 18: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
+	43, // 19: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
+	15, // 20: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
+	39, // 21: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
+	7,  // 22: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
+	0,  // 23: stint.v1.Job.state:type_name -> stint.v1.JobState
+	1,  // 24: stint.v1.Job.priority:type_name -> stint.v1.Priority
+	40, // 25: stint.v1.Job.payload:type_name -> stint.v1.Payload
+	41, // 26: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	41, // 27: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
+	41, // 28: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
+	41, // 29: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	16, // 30: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
+	44, // 31: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
+	2,  // 32: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
+	45, // 33: stint.v1.Job.run:type_name -> stint.v1.Run
+	45, // 34: stint.v1.Job.history:type_name -> stint.v1.Run
+	40, // 35: stint.v1.Job.result:type_name -> stint.v1.Payload
+	46, // 36: stint.v1.Job.failure:type_name -> stint.v1.Failure
+	37, // 37: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
+	15, // 38: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
+	42, // 39: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
+	39, // 40: stint.v1.Job.timeout:type_name -> google.protobuf.Duration
+	0,  // 41: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
+	38, // 42: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
+	41, // 43: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
+	41, // 44: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
+	4,  // 45: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
+	17, // 46: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
+	18, // 47: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
+	4,  // 48: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
+	17, // 49: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
+	18, // 50: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
+	25, // 51: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
+	5,  // 52: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
+	4,  // 53: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
+	17, // 54: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
+	47, // 55: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
+	39, // 56: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
+	39, // 57: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
+	6,  // 58: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
+	0,  // 59: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
+	47, // 60: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
+	43, // 61: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
+	29, // 62: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
+	0,  // 63: stint.v1.JobResult.state:type_name -> stint.v1.JobState
+	43, // 64: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
+	32, // 65: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
+	32, // 66: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
+	10, // 67: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
+	12, // 68: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
+	19, // 69: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
+	21, // 70: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
+	23, // 71: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
+	26, // 72: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
+	28, // 73: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
+	31, // 74: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
+	34, // 75: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
+	11, // 76: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
+	13, // 77: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
+	20, // 78: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
+	22, // 79: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
+	24, // 80: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
+	27, // 81: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
+	30, // 82: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
+	33, // 83: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
+	35, // 84: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
+	76, // [76:85] is the sub-list for method output_type
+	67, // [67:76] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_job_proto_init() }

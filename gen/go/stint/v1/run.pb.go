@@ -198,7 +198,9 @@ type Run struct {
 	// What the worker reported, if it reported a failure.
 	Failure *Failure `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"`
 	// Why it ended, in a few words, when no failure says it ("lease lost", the interrupt's reason).
-	Note          string `protobuf:"bytes,10,opt,name=note,proto3" json:"note,omitempty"`
+	Note string `protobuf:"bytes,10,opt,name=note,proto3" json:"note,omitempty"`
+	// The interrupt that it ended under; absent if there was none.
+	Interrupt     *Interrupt `protobuf:"bytes,11,opt,name=interrupt,proto3" json:"interrupt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -301,6 +303,13 @@ func (x *Run) GetNote() string {
 		return x.Note
 	}
 	return ""
+}
+
+func (x *Run) GetInterrupt() *Interrupt {
+	if x != nil {
+		return x.Interrupt
+	}
+	return nil
 }
 
 // Finish is the worker's word on how a run ended.
@@ -1018,7 +1027,7 @@ var File_stint_v1_run_proto protoreflect.FileDescriptor
 
 const file_stint_v1_run_proto_rawDesc = "" +
 	"\n" +
-	"\x12stint/v1/run.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16stint/v1/payload.proto\"\x8c\x03\n" +
+	"\x12stint/v1/run.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stint/v1/interrupt.proto\x1a\x16stint/v1/payload.proto\"\xbf\x03\n" +
 	"\x03Run\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x14\n" +
 	"\x05fence\x18\x02 \x01(\x04R\x05fence\x12(\n" +
@@ -1032,7 +1041,8 @@ const file_stint_v1_run_proto_rawDesc = "" +
 	"\bend_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12+\n" +
 	"\afailure\x18\t \x01(\v2\x11.stint.v1.FailureR\afailure\x12\x12\n" +
 	"\x04note\x18\n" +
-	" \x01(\tR\x04note\"\xff\x01\n" +
+	" \x01(\tR\x04note\x121\n" +
+	"\tinterrupt\x18\v \x01(\v2\x13.stint.v1.InterruptR\tinterrupt\"\xff\x01\n" +
 	"\x06Finish\x12\x1f\n" +
 	"\vlease_token\x18\x01 \x01(\tR\n" +
 	"leaseToken\x12-\n" +
@@ -1128,8 +1138,9 @@ var file_stint_v1_run_proto_goTypes = []any{
 	(*Snooze)(nil),                // 11: stint.v1.Snooze
 	(*NotMe)(nil),                 // 12: stint.v1.NotMe
 	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
-	(*Payload)(nil),               // 14: stint.v1.Payload
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*Interrupt)(nil),             // 14: stint.v1.Interrupt
+	(*Payload)(nil),               // 15: stint.v1.Payload
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
 }
 var file_stint_v1_run_proto_depIdxs = []int32{
 	0,  // 0: stint.v1.Run.state:type_name -> stint.v1.RunState
@@ -1137,25 +1148,26 @@ var file_stint_v1_run_proto_depIdxs = []int32{
 	13, // 2: stint.v1.Run.accept_time:type_name -> google.protobuf.Timestamp
 	13, // 3: stint.v1.Run.end_time:type_name -> google.protobuf.Timestamp
 	5,  // 4: stint.v1.Run.failure:type_name -> stint.v1.Failure
-	4,  // 5: stint.v1.Finish.success:type_name -> stint.v1.Success
-	5,  // 6: stint.v1.Finish.failure:type_name -> stint.v1.Failure
-	9,  // 7: stint.v1.Finish.interrupted:type_name -> stint.v1.Interrupted
-	10, // 8: stint.v1.Finish.released:type_name -> stint.v1.Released
-	14, // 9: stint.v1.Success.result:type_name -> stint.v1.Payload
-	1,  // 10: stint.v1.Failure.class:type_name -> stint.v1.FailureClass
-	6,  // 11: stint.v1.Failure.stack:type_name -> stint.v1.StackFrame
-	7,  // 12: stint.v1.Failure.causes:type_name -> stint.v1.FailureCause
-	15, // 13: stint.v1.Failure.retry_delay:type_name -> google.protobuf.Duration
-	8,  // 14: stint.v1.Failure.process:type_name -> stint.v1.ProcessExit
-	15, // 15: stint.v1.Interrupted.delay:type_name -> google.protobuf.Duration
-	15, // 16: stint.v1.Released.delay:type_name -> google.protobuf.Duration
-	11, // 17: stint.v1.Released.snooze:type_name -> stint.v1.Snooze
-	12, // 18: stint.v1.Released.not_me:type_name -> stint.v1.NotMe
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	14, // 5: stint.v1.Run.interrupt:type_name -> stint.v1.Interrupt
+	4,  // 6: stint.v1.Finish.success:type_name -> stint.v1.Success
+	5,  // 7: stint.v1.Finish.failure:type_name -> stint.v1.Failure
+	9,  // 8: stint.v1.Finish.interrupted:type_name -> stint.v1.Interrupted
+	10, // 9: stint.v1.Finish.released:type_name -> stint.v1.Released
+	15, // 10: stint.v1.Success.result:type_name -> stint.v1.Payload
+	1,  // 11: stint.v1.Failure.class:type_name -> stint.v1.FailureClass
+	6,  // 12: stint.v1.Failure.stack:type_name -> stint.v1.StackFrame
+	7,  // 13: stint.v1.Failure.causes:type_name -> stint.v1.FailureCause
+	16, // 14: stint.v1.Failure.retry_delay:type_name -> google.protobuf.Duration
+	8,  // 15: stint.v1.Failure.process:type_name -> stint.v1.ProcessExit
+	16, // 16: stint.v1.Interrupted.delay:type_name -> google.protobuf.Duration
+	16, // 17: stint.v1.Released.delay:type_name -> google.protobuf.Duration
+	11, // 18: stint.v1.Released.snooze:type_name -> stint.v1.Snooze
+	12, // 19: stint.v1.Released.not_me:type_name -> stint.v1.NotMe
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_run_proto_init() }
@@ -1163,6 +1175,7 @@ func file_stint_v1_run_proto_init() {
 	if File_stint_v1_run_proto != nil {
 		return
 	}
+	file_stint_v1_interrupt_proto_init()
 	file_stint_v1_payload_proto_init()
 	file_stint_v1_run_proto_msgTypes[1].OneofWrappers = []any{
 		(*Finish_Success)(nil),

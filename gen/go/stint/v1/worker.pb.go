@@ -16,7 +16,9 @@
 //  4. At the cadence the server asks for, the worker sends a `report` that lists exactly the runs it holds. The server
 //     answers each with a verdict: CONTINUE renews the lease, STOP means that the handler must go and its result is
 //     dropped. A held run that is missing from a report is LOST.
-//  5. When a handler ends, the worker sends a `finish`. It holds the run until the finish is acknowledged; until then
+//  5. An interrupt, or a STOP that cannot wait for a report, comes in `interrupts`. The worker acknowledges what it acts
+//     on with `interrupt_acks`, and ends the handler within the grace.
+//  6. When a handler ends, the worker sends a `finish`. It holds the run until the finish is acknowledged; until then
 //     it lists it. A finish is sent once on a stream, and again with or after hello on a new one.
 //
 // A worker HOLDS a run from receipt until its finish is acknowledged (with any status), or until a STOP came and its
@@ -261,6 +263,8 @@ type WorkRequest struct {
 	Demand *Demand `protobuf:"bytes,3,opt,name=demand,proto3" json:"demand,omitempty"`
 	// The highest assignment_seq received on this stream; 0: none.
 	Seen uint64 `protobuf:"varint,4,opt,name=seen,proto3" json:"seen,omitempty"`
+	// Interrupts that it acts on.
+	InterruptAcks []*InterruptAck `protobuf:"bytes,6,rep,name=interrupt_acks,json=interruptAcks,proto3" json:"interrupt_acks,omitempty"`
 	// Runs that ended.
 	Finishes []*Finish `protobuf:"bytes,7,rep,name=finishes,proto3" json:"finishes,omitempty"`
 	// What it holds. Judged after everything above was applied.
@@ -327,6 +331,13 @@ func (x *WorkRequest) GetSeen() uint64 {
 		return x.Seen
 	}
 	return 0
+}
+
+func (x *WorkRequest) GetInterruptAcks() []*InterruptAck {
+	if x != nil {
+		return x.InterruptAcks
+	}
+	return nil
 }
 
 func (x *WorkRequest) GetFinishes() []*Finish {
@@ -688,6 +699,62 @@ func (x *Pool) GetMaxPayloadBytes() uint64 {
 	return 0
 }
 
+// InterruptAck says that a worker acts on an interrupt. It needs no answer: an unknown run or an older generation is
+// ignored, and what is not acknowledged comes again.
+type InterruptAck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run.
+	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	// The generation that it acts on.
+	Generation    uint32 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InterruptAck) Reset() {
+	*x = InterruptAck{}
+	mi := &file_stint_v1_worker_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InterruptAck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InterruptAck) ProtoMessage() {}
+
+func (x *InterruptAck) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_worker_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InterruptAck.ProtoReflect.Descriptor instead.
+func (*InterruptAck) Descriptor() ([]byte, []int) {
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *InterruptAck) GetLeaseToken() string {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return ""
+}
+
+func (x *InterruptAck) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
 // Report lists what a worker holds.
 type Report struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -699,7 +766,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_stint_v1_worker_proto_msgTypes[5]
+	mi := &file_stint_v1_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +778,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[5]
+	mi := &file_stint_v1_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +791,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{5}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Report) GetHeld() []string {
@@ -743,7 +810,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_stint_v1_worker_proto_msgTypes[6]
+	mi := &file_stint_v1_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -755,7 +822,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[6]
+	mi := &file_stint_v1_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -768,7 +835,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{6}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{7}
 }
 
 // WorkResponse is one message from the server.
@@ -793,14 +860,17 @@ type WorkResponse struct {
 	// Echoes the worker's drain: no assignment follows.
 	Drained bool `protobuf:"varint,9,opt,name=drained,proto3" json:"drained,omitempty"`
 	// The server is stopping.
-	GoingAway     *GoingAway `protobuf:"bytes,10,opt,name=going_away,json=goingAway,proto3" json:"going_away,omitempty"`
+	GoingAway *GoingAway `protobuf:"bytes,10,opt,name=going_away,json=goingAway,proto3" json:"going_away,omitempty"`
+	// What cannot wait for a report: CONTINUE with an interrupt that is new, or STOP of a run that ended without its worker.
+	// They renew nothing.
+	Interrupts    []*Verdict `protobuf:"bytes,11,rep,name=interrupts,proto3" json:"interrupts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkResponse) Reset() {
 	*x = WorkResponse{}
-	mi := &file_stint_v1_worker_proto_msgTypes[7]
+	mi := &file_stint_v1_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +882,7 @@ func (x *WorkResponse) String() string {
 func (*WorkResponse) ProtoMessage() {}
 
 func (x *WorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[7]
+	mi := &file_stint_v1_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +895,7 @@ func (x *WorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
 func (*WorkResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{7}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WorkResponse) GetWelcome() *Welcome {
@@ -898,6 +968,13 @@ func (x *WorkResponse) GetGoingAway() *GoingAway {
 	return nil
 }
 
+func (x *WorkResponse) GetInterrupts() []*Verdict {
+	if x != nil {
+		return x.Interrupts
+	}
+	return nil
+}
+
 // WorkItemError says which item of the worker's messages was refused.
 type WorkItemError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -913,7 +990,7 @@ type WorkItemError struct {
 
 func (x *WorkItemError) Reset() {
 	*x = WorkItemError{}
-	mi := &file_stint_v1_worker_proto_msgTypes[8]
+	mi := &file_stint_v1_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1002,7 @@ func (x *WorkItemError) String() string {
 func (*WorkItemError) ProtoMessage() {}
 
 func (x *WorkItemError) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[8]
+	mi := &file_stint_v1_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1015,7 @@ func (x *WorkItemError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkItemError.ProtoReflect.Descriptor instead.
 func (*WorkItemError) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{8}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WorkItemError) GetSeq() uint64 {
@@ -994,14 +1071,16 @@ type Assignment struct {
 	// The trace the job was submitted under.
 	TraceContext *TraceContext `protobuf:"bytes,14,opt,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty"`
 	// When the job was submitted.
-	SubmitTime    *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=submit_time,json=submitTime,proto3" json:"submit_time,omitempty"`
+	SubmitTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=submit_time,json=submitTime,proto3" json:"submit_time,omitempty"`
+	// How long the run may take, from acceptance, before it is interrupted; absent: as long as it takes.
+	Timeout       *durationpb.Duration `protobuf:"bytes,16,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_stint_v1_worker_proto_msgTypes[9]
+	mi := &file_stint_v1_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1092,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[9]
+	mi := &file_stint_v1_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1105,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{9}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Assignment) GetAssignmentSeq() uint64 {
@@ -1134,6 +1213,13 @@ func (x *Assignment) GetSubmitTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Assignment) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
 // FinishAck answers a finish. Any status ends resending.
 type FinishAck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1151,7 +1237,7 @@ type FinishAck struct {
 
 func (x *FinishAck) Reset() {
 	*x = FinishAck{}
-	mi := &file_stint_v1_worker_proto_msgTypes[10]
+	mi := &file_stint_v1_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1249,7 @@ func (x *FinishAck) String() string {
 func (*FinishAck) ProtoMessage() {}
 
 func (x *FinishAck) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[10]
+	mi := &file_stint_v1_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1262,7 @@ func (x *FinishAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishAck.ProtoReflect.Descriptor instead.
 func (*FinishAck) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{10}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FinishAck) GetLeaseToken() string {
@@ -1223,7 +1309,7 @@ type ReportAnswer struct {
 
 func (x *ReportAnswer) Reset() {
 	*x = ReportAnswer{}
-	mi := &file_stint_v1_worker_proto_msgTypes[11]
+	mi := &file_stint_v1_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1321,7 @@ func (x *ReportAnswer) String() string {
 func (*ReportAnswer) ProtoMessage() {}
 
 func (x *ReportAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[11]
+	mi := &file_stint_v1_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1334,7 @@ func (x *ReportAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportAnswer.ProtoReflect.Descriptor instead.
 func (*ReportAnswer) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{11}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReportAnswer) GetSeq() uint64 {
@@ -1281,7 +1367,7 @@ type Verdict struct {
 	Action VerdictAction `protobuf:"varint,2,opt,name=action,proto3,enum=stint.v1.VerdictAction" json:"action,omitempty"`
 	// Why, if it is STOP.
 	StopReason StopReason `protobuf:"varint,3,opt,name=stop_reason,json=stopReason,proto3,enum=stint.v1.StopReason" json:"stop_reason,omitempty"`
-	// The run's interrupt; absent if there is none. Where the reasons and requesters of one list of verdicts come to more
+	// The run's interrupt; absent if there is none, or if it is acknowledged and this is not a welcome. Where the reasons and requesters of one list of verdicts come to more
 	// than 256 KiB, those of the rest are left out; GetJob has them.
 	Interrupt *Interrupt `protobuf:"bytes,4,opt,name=interrupt,proto3" json:"interrupt,omitempty"`
 	// The run's lease, renewed in full at the receipt of what this answers; only with CONTINUE.
@@ -1292,7 +1378,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_stint_v1_worker_proto_msgTypes[12]
+	mi := &file_stint_v1_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1390,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[12]
+	mi := &file_stint_v1_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1403,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{12}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Verdict) GetLeaseToken() string {
@@ -1368,7 +1454,7 @@ type DrainNotice struct {
 
 func (x *DrainNotice) Reset() {
 	*x = DrainNotice{}
-	mi := &file_stint_v1_worker_proto_msgTypes[13]
+	mi := &file_stint_v1_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1466,7 @@ func (x *DrainNotice) String() string {
 func (*DrainNotice) ProtoMessage() {}
 
 func (x *DrainNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[13]
+	mi := &file_stint_v1_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1479,7 @@ func (x *DrainNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNotice.ProtoReflect.Descriptor instead.
 func (*DrainNotice) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{13}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DrainNotice) GetReason() string {
@@ -1421,7 +1507,7 @@ type GoingAway struct {
 
 func (x *GoingAway) Reset() {
 	*x = GoingAway{}
-	mi := &file_stint_v1_worker_proto_msgTypes[14]
+	mi := &file_stint_v1_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1519,7 @@ func (x *GoingAway) String() string {
 func (*GoingAway) ProtoMessage() {}
 
 func (x *GoingAway) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[14]
+	mi := &file_stint_v1_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1532,7 @@ func (x *GoingAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoingAway.ProtoReflect.Descriptor instead.
 func (*GoingAway) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{14}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GoingAway) GetReconnectIn() *durationpb.Duration {
@@ -1477,7 +1563,7 @@ type ClaimJobsRequest struct {
 
 func (x *ClaimJobsRequest) Reset() {
 	*x = ClaimJobsRequest{}
-	mi := &file_stint_v1_worker_proto_msgTypes[15]
+	mi := &file_stint_v1_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1575,7 @@ func (x *ClaimJobsRequest) String() string {
 func (*ClaimJobsRequest) ProtoMessage() {}
 
 func (x *ClaimJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[15]
+	mi := &file_stint_v1_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1588,7 @@ func (x *ClaimJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimJobsRequest.ProtoReflect.Descriptor instead.
 func (*ClaimJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{15}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ClaimJobsRequest) GetWorker() string {
@@ -1558,7 +1644,7 @@ type ClaimJobsResponse struct {
 
 func (x *ClaimJobsResponse) Reset() {
 	*x = ClaimJobsResponse{}
-	mi := &file_stint_v1_worker_proto_msgTypes[16]
+	mi := &file_stint_v1_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +1656,7 @@ func (x *ClaimJobsResponse) String() string {
 func (*ClaimJobsResponse) ProtoMessage() {}
 
 func (x *ClaimJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[16]
+	mi := &file_stint_v1_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +1669,7 @@ func (x *ClaimJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimJobsResponse.ProtoReflect.Descriptor instead.
 func (*ClaimJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{16}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ClaimJobsResponse) GetAssignments() []*Assignment {
@@ -1597,14 +1683,16 @@ func (x *ClaimJobsResponse) GetAssignments() []*Assignment {
 type HeartbeatRunsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The runs; 1 to 4,096.
-	LeaseTokens   []string `protobuf:"bytes,1,rep,name=lease_tokens,json=leaseTokens,proto3" json:"lease_tokens,omitempty"`
+	LeaseTokens []string `protobuf:"bytes,1,rep,name=lease_tokens,json=leaseTokens,proto3" json:"lease_tokens,omitempty"`
+	// Interrupts that the worker acts on; at most 4,096.
+	InterruptAcks []*InterruptAck `protobuf:"bytes,2,rep,name=interrupt_acks,json=interruptAcks,proto3" json:"interrupt_acks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatRunsRequest) Reset() {
 	*x = HeartbeatRunsRequest{}
-	mi := &file_stint_v1_worker_proto_msgTypes[17]
+	mi := &file_stint_v1_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1704,7 @@ func (x *HeartbeatRunsRequest) String() string {
 func (*HeartbeatRunsRequest) ProtoMessage() {}
 
 func (x *HeartbeatRunsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[17]
+	mi := &file_stint_v1_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,12 +1717,19 @@ func (x *HeartbeatRunsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRunsRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRunsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{17}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HeartbeatRunsRequest) GetLeaseTokens() []string {
 	if x != nil {
 		return x.LeaseTokens
+	}
+	return nil
+}
+
+func (x *HeartbeatRunsRequest) GetInterruptAcks() []*InterruptAck {
+	if x != nil {
+		return x.InterruptAcks
 	}
 	return nil
 }
@@ -1652,7 +1747,7 @@ type HeartbeatRunsResponse struct {
 
 func (x *HeartbeatRunsResponse) Reset() {
 	*x = HeartbeatRunsResponse{}
-	mi := &file_stint_v1_worker_proto_msgTypes[18]
+	mi := &file_stint_v1_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1759,7 @@ func (x *HeartbeatRunsResponse) String() string {
 func (*HeartbeatRunsResponse) ProtoMessage() {}
 
 func (x *HeartbeatRunsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[18]
+	mi := &file_stint_v1_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1772,7 @@ func (x *HeartbeatRunsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRunsResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatRunsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{18}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HeartbeatRunsResponse) GetVerdicts() []*Verdict {
@@ -1705,7 +1800,7 @@ type FinishRunsRequest struct {
 
 func (x *FinishRunsRequest) Reset() {
 	*x = FinishRunsRequest{}
-	mi := &file_stint_v1_worker_proto_msgTypes[19]
+	mi := &file_stint_v1_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1717,7 +1812,7 @@ func (x *FinishRunsRequest) String() string {
 func (*FinishRunsRequest) ProtoMessage() {}
 
 func (x *FinishRunsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[19]
+	mi := &file_stint_v1_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1730,7 +1825,7 @@ func (x *FinishRunsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishRunsRequest.ProtoReflect.Descriptor instead.
 func (*FinishRunsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{19}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FinishRunsRequest) GetFinishes() []*Finish {
@@ -1751,7 +1846,7 @@ type FinishRunsResponse struct {
 
 func (x *FinishRunsResponse) Reset() {
 	*x = FinishRunsResponse{}
-	mi := &file_stint_v1_worker_proto_msgTypes[20]
+	mi := &file_stint_v1_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1858,7 @@ func (x *FinishRunsResponse) String() string {
 func (*FinishRunsResponse) ProtoMessage() {}
 
 func (x *FinishRunsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[20]
+	mi := &file_stint_v1_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +1871,7 @@ func (x *FinishRunsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishRunsResponse.ProtoReflect.Descriptor instead.
 func (*FinishRunsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{20}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FinishRunsResponse) GetAcks() []*FinishAck {
@@ -1799,7 +1894,7 @@ type CheckLeaseRequest struct {
 
 func (x *CheckLeaseRequest) Reset() {
 	*x = CheckLeaseRequest{}
-	mi := &file_stint_v1_worker_proto_msgTypes[21]
+	mi := &file_stint_v1_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +1906,7 @@ func (x *CheckLeaseRequest) String() string {
 func (*CheckLeaseRequest) ProtoMessage() {}
 
 func (x *CheckLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[21]
+	mi := &file_stint_v1_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +1919,7 @@ func (x *CheckLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckLeaseRequest.ProtoReflect.Descriptor instead.
 func (*CheckLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{21}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CheckLeaseRequest) GetJobId() string {
@@ -1856,7 +1951,7 @@ type CheckLeaseResponse struct {
 
 func (x *CheckLeaseResponse) Reset() {
 	*x = CheckLeaseResponse{}
-	mi := &file_stint_v1_worker_proto_msgTypes[22]
+	mi := &file_stint_v1_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1868,7 +1963,7 @@ func (x *CheckLeaseResponse) String() string {
 func (*CheckLeaseResponse) ProtoMessage() {}
 
 func (x *CheckLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[22]
+	mi := &file_stint_v1_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1881,7 +1976,7 @@ func (x *CheckLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckLeaseResponse.ProtoReflect.Descriptor instead.
 func (*CheckLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{22}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CheckLeaseResponse) GetLive() bool {
@@ -1942,7 +2037,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_stint_v1_worker_proto_msgTypes[23]
+	mi := &file_stint_v1_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2049,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[23]
+	mi := &file_stint_v1_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2062,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{23}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Worker) GetInstanceId() string {
@@ -2081,7 +2176,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_stint_v1_worker_proto_msgTypes[24]
+	mi := &file_stint_v1_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2188,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[24]
+	mi := &file_stint_v1_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2201,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{24}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListWorkersRequest) GetPageSize() uint32 {
@@ -2136,7 +2231,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_stint_v1_worker_proto_msgTypes[25]
+	mi := &file_stint_v1_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2243,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[25]
+	mi := &file_stint_v1_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2256,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{25}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -2193,7 +2288,7 @@ type DrainWorkersRequest struct {
 
 func (x *DrainWorkersRequest) Reset() {
 	*x = DrainWorkersRequest{}
-	mi := &file_stint_v1_worker_proto_msgTypes[26]
+	mi := &file_stint_v1_worker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2300,7 @@ func (x *DrainWorkersRequest) String() string {
 func (*DrainWorkersRequest) ProtoMessage() {}
 
 func (x *DrainWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[26]
+	mi := &file_stint_v1_worker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2313,7 @@ func (x *DrainWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkersRequest.ProtoReflect.Descriptor instead.
 func (*DrainWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{26}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DrainWorkersRequest) GetInstanceIds() []string {
@@ -2257,7 +2352,7 @@ type DrainResult struct {
 
 func (x *DrainResult) Reset() {
 	*x = DrainResult{}
-	mi := &file_stint_v1_worker_proto_msgTypes[27]
+	mi := &file_stint_v1_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2269,7 +2364,7 @@ func (x *DrainResult) String() string {
 func (*DrainResult) ProtoMessage() {}
 
 func (x *DrainResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[27]
+	mi := &file_stint_v1_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2282,7 +2377,7 @@ func (x *DrainResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResult.ProtoReflect.Descriptor instead.
 func (*DrainResult) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{27}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DrainResult) GetInstanceId() string {
@@ -2317,7 +2412,7 @@ type DrainWorkersResponse struct {
 
 func (x *DrainWorkersResponse) Reset() {
 	*x = DrainWorkersResponse{}
-	mi := &file_stint_v1_worker_proto_msgTypes[28]
+	mi := &file_stint_v1_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2424,7 @@ func (x *DrainWorkersResponse) String() string {
 func (*DrainWorkersResponse) ProtoMessage() {}
 
 func (x *DrainWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_worker_proto_msgTypes[28]
+	mi := &file_stint_v1_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2437,7 @@ func (x *DrainWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkersResponse.ProtoReflect.Descriptor instead.
 func (*DrainWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_worker_proto_rawDescGZIP(), []int{28}
+	return file_stint_v1_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DrainWorkersResponse) GetResults() []*DrainResult {
@@ -2356,15 +2451,16 @@ var File_stint_v1_worker_proto protoreflect.FileDescriptor
 
 const file_stint_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x15stint/v1/worker.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x12stint/v1/job.proto\x1a\x16stint/v1/payload.proto\x1a\x12stint/v1/run.proto\"\x95\x02\n" +
+	"\x15stint/v1/worker.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x12stint/v1/job.proto\x1a\x16stint/v1/payload.proto\x1a\x12stint/v1/run.proto\"\xce\x02\n" +
 	"\vWorkRequest\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12%\n" +
 	"\x05hello\x18\x02 \x01(\v2\x0f.stint.v1.HelloR\x05hello\x12(\n" +
 	"\x06demand\x18\x03 \x01(\v2\x10.stint.v1.DemandR\x06demand\x12\x12\n" +
-	"\x04seen\x18\x04 \x01(\x04R\x04seen\x12,\n" +
+	"\x04seen\x18\x04 \x01(\x04R\x04seen\x12=\n" +
+	"\x0einterrupt_acks\x18\x06 \x03(\v2\x16.stint.v1.InterruptAckR\rinterruptAcks\x12,\n" +
 	"\bfinishes\x18\a \x03(\v2\x10.stint.v1.FinishR\bfinishes\x12(\n" +
 	"\x06report\x18\b \x01(\v2\x10.stint.v1.ReportR\x06report\x12%\n" +
-	"\x05drain\x18\t \x01(\v2\x0f.stint.v1.DrainR\x05drainJ\x04\b\x05\x10\x06J\x04\b\x06\x10\aJ\x04\b\x0f\x10\x10\"\x92\x03\n" +
+	"\x05drain\x18\t \x01(\v2\x0f.stint.v1.DrainR\x05drainJ\x04\b\x05\x10\x06J\x04\b\x0f\x10\x10\"\x92\x03\n" +
 	"\x05Hello\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -2395,10 +2491,16 @@ const file_stint_v1_worker_proto_rawDesc = "" +
 	"\x04Pool\x12\x16\n" +
 	"\x06queues\x18\x01 \x03(\tR\x06queues\x12\x19\n" +
 	"\bmax_runs\x18\x02 \x01(\rR\amaxRuns\x12*\n" +
-	"\x11max_payload_bytes\x18\x03 \x01(\x04R\x0fmaxPayloadBytes\"\x1c\n" +
+	"\x11max_payload_bytes\x18\x03 \x01(\x04R\x0fmaxPayloadBytes\"O\n" +
+	"\fInterruptAck\x12\x1f\n" +
+	"\vlease_token\x18\x01 \x01(\tR\n" +
+	"leaseToken\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\rR\n" +
+	"generation\"\x1c\n" +
 	"\x06Report\x12\x12\n" +
 	"\x04held\x18\x01 \x03(\tR\x04held\"\a\n" +
-	"\x05Drain\"\xeb\x03\n" +
+	"\x05Drain\"\x98\x04\n" +
 	"\fWorkResponse\x12+\n" +
 	"\awelcome\x18\x01 \x01(\v2\x11.stint.v1.WelcomeR\awelcome\x12%\n" +
 	"\x0edemand_version\x18\x02 \x01(\x04R\rdemandVersion\x126\n" +
@@ -2413,11 +2515,14 @@ const file_stint_v1_worker_proto_rawDesc = "" +
 	"\adrained\x18\t \x01(\bR\adrained\x122\n" +
 	"\n" +
 	"going_away\x18\n" +
-	" \x01(\v2\x13.stint.v1.GoingAwayR\tgoingAwayJ\x04\b\v\x10\f\"`\n" +
+	" \x01(\v2\x13.stint.v1.GoingAwayR\tgoingAway\x121\n" +
+	"\n" +
+	"interrupts\x18\v \x03(\v2\x11.stint.v1.VerdictR\n" +
+	"interrupts\"`\n" +
 	"\rWorkItemError\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
 	"\x04part\x18\x02 \x01(\tR\x04part\x12)\n" +
-	"\x05error\x18\x03 \x01(\v2\x13.stint.v1.ItemErrorR\x05error\"\x94\x05\n" +
+	"\x05error\x18\x03 \x01(\v2\x13.stint.v1.ItemErrorR\x05error\"\xc9\x05\n" +
 	"\n" +
 	"Assignment\x12%\n" +
 	"\x0eassignment_seq\x18\x01 \x01(\x04R\rassignmentSeq\x12\x1f\n" +
@@ -2438,7 +2543,8 @@ const file_stint_v1_worker_proto_rawDesc = "" +
 	"\bcounters\x18\r \x01(\v2\x15.stint.v1.JobCountersR\bcounters\x12;\n" +
 	"\rtrace_context\x18\x0e \x01(\v2\x16.stint.v1.TraceContextR\ftraceContext\x12;\n" +
 	"\vsubmit_time\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"submitTime\x1a9\n" +
+	"submitTime\x123\n" +
+	"\atimeout\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x01\n" +
@@ -2475,9 +2581,10 @@ const file_stint_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x06 \x01(\tR\trequestIdJ\x04\b\a\x10\bJ\x04\b\x0f\x10\x10\"K\n" +
 	"\x11ClaimJobsResponse\x126\n" +
-	"\vassignments\x18\x01 \x03(\v2\x14.stint.v1.AssignmentR\vassignments\"?\n" +
+	"\vassignments\x18\x01 \x03(\v2\x14.stint.v1.AssignmentR\vassignments\"~\n" +
 	"\x14HeartbeatRunsRequest\x12!\n" +
-	"\flease_tokens\x18\x01 \x03(\tR\vleaseTokensJ\x04\b\x0f\x10\x10\"\x8d\x01\n" +
+	"\flease_tokens\x18\x01 \x03(\tR\vleaseTokens\x12=\n" +
+	"\x0einterrupt_acks\x18\x02 \x03(\v2\x16.stint.v1.InterruptAckR\rinterruptAcksJ\x04\b\x0f\x10\x10\"\x8d\x01\n" +
 	"\x15HeartbeatRunsResponse\x12-\n" +
 	"\bverdicts\x18\x01 \x03(\v2\x11.stint.v1.VerdictR\bverdicts\x12E\n" +
 	"\x11next_heartbeat_in\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0fnextHeartbeatIn\"G\n" +
@@ -2578,7 +2685,7 @@ func file_stint_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_stint_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_stint_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_stint_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_stint_v1_worker_proto_goTypes = []any{
 	(FinishStatus)(0),             // 0: stint.v1.FinishStatus
 	(VerdictAction)(0),            // 1: stint.v1.VerdictAction
@@ -2588,116 +2695,121 @@ var file_stint_v1_worker_proto_goTypes = []any{
 	(*Welcome)(nil),               // 5: stint.v1.Welcome
 	(*Demand)(nil),                // 6: stint.v1.Demand
 	(*Pool)(nil),                  // 7: stint.v1.Pool
-	(*Report)(nil),                // 8: stint.v1.Report
-	(*Drain)(nil),                 // 9: stint.v1.Drain
-	(*WorkResponse)(nil),          // 10: stint.v1.WorkResponse
-	(*WorkItemError)(nil),         // 11: stint.v1.WorkItemError
-	(*Assignment)(nil),            // 12: stint.v1.Assignment
-	(*FinishAck)(nil),             // 13: stint.v1.FinishAck
-	(*ReportAnswer)(nil),          // 14: stint.v1.ReportAnswer
-	(*Verdict)(nil),               // 15: stint.v1.Verdict
-	(*DrainNotice)(nil),           // 16: stint.v1.DrainNotice
-	(*GoingAway)(nil),             // 17: stint.v1.GoingAway
-	(*ClaimJobsRequest)(nil),      // 18: stint.v1.ClaimJobsRequest
-	(*ClaimJobsResponse)(nil),     // 19: stint.v1.ClaimJobsResponse
-	(*HeartbeatRunsRequest)(nil),  // 20: stint.v1.HeartbeatRunsRequest
-	(*HeartbeatRunsResponse)(nil), // 21: stint.v1.HeartbeatRunsResponse
-	(*FinishRunsRequest)(nil),     // 22: stint.v1.FinishRunsRequest
-	(*FinishRunsResponse)(nil),    // 23: stint.v1.FinishRunsResponse
-	(*CheckLeaseRequest)(nil),     // 24: stint.v1.CheckLeaseRequest
-	(*CheckLeaseResponse)(nil),    // 25: stint.v1.CheckLeaseResponse
-	(*Worker)(nil),                // 26: stint.v1.Worker
-	(*ListWorkersRequest)(nil),    // 27: stint.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),   // 28: stint.v1.ListWorkersResponse
-	(*DrainWorkersRequest)(nil),   // 29: stint.v1.DrainWorkersRequest
-	(*DrainResult)(nil),           // 30: stint.v1.DrainResult
-	(*DrainWorkersResponse)(nil),  // 31: stint.v1.DrainWorkersResponse
-	nil,                           // 32: stint.v1.Hello.LabelsEntry
-	nil,                           // 33: stint.v1.Assignment.LabelsEntry
-	nil,                           // 34: stint.v1.Worker.LabelsEntry
-	(*Finish)(nil),                // 35: stint.v1.Finish
-	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
-	(*ItemError)(nil),             // 37: stint.v1.ItemError
-	(*Payload)(nil),               // 38: stint.v1.Payload
-	(Priority)(0),                 // 39: stint.v1.Priority
-	(*JobCounters)(nil),           // 40: stint.v1.JobCounters
-	(*TraceContext)(nil),          // 41: stint.v1.TraceContext
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(JobState)(0),                 // 43: stint.v1.JobState
-	(*Interrupt)(nil),             // 44: stint.v1.Interrupt
-	(InterruptLevel)(0),           // 45: stint.v1.InterruptLevel
+	(*InterruptAck)(nil),          // 8: stint.v1.InterruptAck
+	(*Report)(nil),                // 9: stint.v1.Report
+	(*Drain)(nil),                 // 10: stint.v1.Drain
+	(*WorkResponse)(nil),          // 11: stint.v1.WorkResponse
+	(*WorkItemError)(nil),         // 12: stint.v1.WorkItemError
+	(*Assignment)(nil),            // 13: stint.v1.Assignment
+	(*FinishAck)(nil),             // 14: stint.v1.FinishAck
+	(*ReportAnswer)(nil),          // 15: stint.v1.ReportAnswer
+	(*Verdict)(nil),               // 16: stint.v1.Verdict
+	(*DrainNotice)(nil),           // 17: stint.v1.DrainNotice
+	(*GoingAway)(nil),             // 18: stint.v1.GoingAway
+	(*ClaimJobsRequest)(nil),      // 19: stint.v1.ClaimJobsRequest
+	(*ClaimJobsResponse)(nil),     // 20: stint.v1.ClaimJobsResponse
+	(*HeartbeatRunsRequest)(nil),  // 21: stint.v1.HeartbeatRunsRequest
+	(*HeartbeatRunsResponse)(nil), // 22: stint.v1.HeartbeatRunsResponse
+	(*FinishRunsRequest)(nil),     // 23: stint.v1.FinishRunsRequest
+	(*FinishRunsResponse)(nil),    // 24: stint.v1.FinishRunsResponse
+	(*CheckLeaseRequest)(nil),     // 25: stint.v1.CheckLeaseRequest
+	(*CheckLeaseResponse)(nil),    // 26: stint.v1.CheckLeaseResponse
+	(*Worker)(nil),                // 27: stint.v1.Worker
+	(*ListWorkersRequest)(nil),    // 28: stint.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),   // 29: stint.v1.ListWorkersResponse
+	(*DrainWorkersRequest)(nil),   // 30: stint.v1.DrainWorkersRequest
+	(*DrainResult)(nil),           // 31: stint.v1.DrainResult
+	(*DrainWorkersResponse)(nil),  // 32: stint.v1.DrainWorkersResponse
+	nil,                           // 33: stint.v1.Hello.LabelsEntry
+	nil,                           // 34: stint.v1.Assignment.LabelsEntry
+	nil,                           // 35: stint.v1.Worker.LabelsEntry
+	(*Finish)(nil),                // 36: stint.v1.Finish
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+	(*ItemError)(nil),             // 38: stint.v1.ItemError
+	(*Payload)(nil),               // 39: stint.v1.Payload
+	(Priority)(0),                 // 40: stint.v1.Priority
+	(*JobCounters)(nil),           // 41: stint.v1.JobCounters
+	(*TraceContext)(nil),          // 42: stint.v1.TraceContext
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
+	(JobState)(0),                 // 44: stint.v1.JobState
+	(*Interrupt)(nil),             // 45: stint.v1.Interrupt
+	(InterruptLevel)(0),           // 46: stint.v1.InterruptLevel
 }
 var file_stint_v1_worker_proto_depIdxs = []int32{
 	4,  // 0: stint.v1.WorkRequest.hello:type_name -> stint.v1.Hello
 	6,  // 1: stint.v1.WorkRequest.demand:type_name -> stint.v1.Demand
-	35, // 2: stint.v1.WorkRequest.finishes:type_name -> stint.v1.Finish
-	8,  // 3: stint.v1.WorkRequest.report:type_name -> stint.v1.Report
-	9,  // 4: stint.v1.WorkRequest.drain:type_name -> stint.v1.Drain
-	32, // 5: stint.v1.Hello.labels:type_name -> stint.v1.Hello.LabelsEntry
-	36, // 6: stint.v1.Hello.max_silence:type_name -> google.protobuf.Duration
-	15, // 7: stint.v1.Welcome.verdicts:type_name -> stint.v1.Verdict
-	36, // 8: stint.v1.Welcome.next_report_in:type_name -> google.protobuf.Duration
-	7,  // 9: stint.v1.Demand.pools:type_name -> stint.v1.Pool
-	5,  // 10: stint.v1.WorkResponse.welcome:type_name -> stint.v1.Welcome
-	12, // 11: stint.v1.WorkResponse.assignments:type_name -> stint.v1.Assignment
-	13, // 12: stint.v1.WorkResponse.finish_acks:type_name -> stint.v1.FinishAck
-	14, // 13: stint.v1.WorkResponse.report_answer:type_name -> stint.v1.ReportAnswer
-	11, // 14: stint.v1.WorkResponse.item_errors:type_name -> stint.v1.WorkItemError
-	16, // 15: stint.v1.WorkResponse.drain:type_name -> stint.v1.DrainNotice
-	17, // 16: stint.v1.WorkResponse.going_away:type_name -> stint.v1.GoingAway
-	37, // 17: stint.v1.WorkItemError.error:type_name -> stint.v1.ItemError
-	38, // 18: stint.v1.Assignment.payload:type_name -> stint.v1.Payload
-	39, // 19: stint.v1.Assignment.priority:type_name -> stint.v1.Priority
-	33, // 20: stint.v1.Assignment.labels:type_name -> stint.v1.Assignment.LabelsEntry
-	36, // 21: stint.v1.Assignment.lease:type_name -> google.protobuf.Duration
-	40, // 22: stint.v1.Assignment.counters:type_name -> stint.v1.JobCounters
-	41, // 23: stint.v1.Assignment.trace_context:type_name -> stint.v1.TraceContext
-	42, // 24: stint.v1.Assignment.submit_time:type_name -> google.protobuf.Timestamp
-	0,  // 25: stint.v1.FinishAck.status:type_name -> stint.v1.FinishStatus
-	37, // 26: stint.v1.FinishAck.error:type_name -> stint.v1.ItemError
-	43, // 27: stint.v1.FinishAck.job_state:type_name -> stint.v1.JobState
-	15, // 28: stint.v1.ReportAnswer.verdicts:type_name -> stint.v1.Verdict
-	36, // 29: stint.v1.ReportAnswer.next_report_in:type_name -> google.protobuf.Duration
-	1,  // 30: stint.v1.Verdict.action:type_name -> stint.v1.VerdictAction
-	2,  // 31: stint.v1.Verdict.stop_reason:type_name -> stint.v1.StopReason
-	44, // 32: stint.v1.Verdict.interrupt:type_name -> stint.v1.Interrupt
-	36, // 33: stint.v1.Verdict.lease:type_name -> google.protobuf.Duration
-	36, // 34: stint.v1.DrainNotice.grace:type_name -> google.protobuf.Duration
-	36, // 35: stint.v1.GoingAway.reconnect_in:type_name -> google.protobuf.Duration
-	36, // 36: stint.v1.ClaimJobsRequest.wait:type_name -> google.protobuf.Duration
-	12, // 37: stint.v1.ClaimJobsResponse.assignments:type_name -> stint.v1.Assignment
-	15, // 38: stint.v1.HeartbeatRunsResponse.verdicts:type_name -> stint.v1.Verdict
-	36, // 39: stint.v1.HeartbeatRunsResponse.next_heartbeat_in:type_name -> google.protobuf.Duration
-	35, // 40: stint.v1.FinishRunsRequest.finishes:type_name -> stint.v1.Finish
-	13, // 41: stint.v1.FinishRunsResponse.acks:type_name -> stint.v1.FinishAck
-	45, // 42: stint.v1.CheckLeaseResponse.level:type_name -> stint.v1.InterruptLevel
-	34, // 43: stint.v1.Worker.labels:type_name -> stint.v1.Worker.LabelsEntry
-	42, // 44: stint.v1.Worker.since:type_name -> google.protobuf.Timestamp
-	42, // 45: stint.v1.Worker.heard_time:type_name -> google.protobuf.Timestamp
-	7,  // 46: stint.v1.Worker.pools:type_name -> stint.v1.Pool
-	26, // 47: stint.v1.ListWorkersResponse.workers:type_name -> stint.v1.Worker
-	36, // 48: stint.v1.DrainWorkersRequest.grace:type_name -> google.protobuf.Duration
-	37, // 49: stint.v1.DrainResult.error:type_name -> stint.v1.ItemError
-	30, // 50: stint.v1.DrainWorkersResponse.results:type_name -> stint.v1.DrainResult
-	3,  // 51: stint.v1.WorkerService.Work:input_type -> stint.v1.WorkRequest
-	18, // 52: stint.v1.WorkerService.ClaimJobs:input_type -> stint.v1.ClaimJobsRequest
-	20, // 53: stint.v1.WorkerService.HeartbeatRuns:input_type -> stint.v1.HeartbeatRunsRequest
-	22, // 54: stint.v1.WorkerService.FinishRuns:input_type -> stint.v1.FinishRunsRequest
-	24, // 55: stint.v1.WorkerService.CheckLease:input_type -> stint.v1.CheckLeaseRequest
-	27, // 56: stint.v1.WorkerService.ListWorkers:input_type -> stint.v1.ListWorkersRequest
-	29, // 57: stint.v1.WorkerService.DrainWorkers:input_type -> stint.v1.DrainWorkersRequest
-	10, // 58: stint.v1.WorkerService.Work:output_type -> stint.v1.WorkResponse
-	19, // 59: stint.v1.WorkerService.ClaimJobs:output_type -> stint.v1.ClaimJobsResponse
-	21, // 60: stint.v1.WorkerService.HeartbeatRuns:output_type -> stint.v1.HeartbeatRunsResponse
-	23, // 61: stint.v1.WorkerService.FinishRuns:output_type -> stint.v1.FinishRunsResponse
-	25, // 62: stint.v1.WorkerService.CheckLease:output_type -> stint.v1.CheckLeaseResponse
-	28, // 63: stint.v1.WorkerService.ListWorkers:output_type -> stint.v1.ListWorkersResponse
-	31, // 64: stint.v1.WorkerService.DrainWorkers:output_type -> stint.v1.DrainWorkersResponse
-	58, // [58:65] is the sub-list for method output_type
-	51, // [51:58] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	8,  // 2: stint.v1.WorkRequest.interrupt_acks:type_name -> stint.v1.InterruptAck
+	36, // 3: stint.v1.WorkRequest.finishes:type_name -> stint.v1.Finish
+	9,  // 4: stint.v1.WorkRequest.report:type_name -> stint.v1.Report
+	10, // 5: stint.v1.WorkRequest.drain:type_name -> stint.v1.Drain
+	33, // 6: stint.v1.Hello.labels:type_name -> stint.v1.Hello.LabelsEntry
+	37, // 7: stint.v1.Hello.max_silence:type_name -> google.protobuf.Duration
+	16, // 8: stint.v1.Welcome.verdicts:type_name -> stint.v1.Verdict
+	37, // 9: stint.v1.Welcome.next_report_in:type_name -> google.protobuf.Duration
+	7,  // 10: stint.v1.Demand.pools:type_name -> stint.v1.Pool
+	5,  // 11: stint.v1.WorkResponse.welcome:type_name -> stint.v1.Welcome
+	13, // 12: stint.v1.WorkResponse.assignments:type_name -> stint.v1.Assignment
+	14, // 13: stint.v1.WorkResponse.finish_acks:type_name -> stint.v1.FinishAck
+	15, // 14: stint.v1.WorkResponse.report_answer:type_name -> stint.v1.ReportAnswer
+	12, // 15: stint.v1.WorkResponse.item_errors:type_name -> stint.v1.WorkItemError
+	17, // 16: stint.v1.WorkResponse.drain:type_name -> stint.v1.DrainNotice
+	18, // 17: stint.v1.WorkResponse.going_away:type_name -> stint.v1.GoingAway
+	16, // 18: stint.v1.WorkResponse.interrupts:type_name -> stint.v1.Verdict
+	38, // 19: stint.v1.WorkItemError.error:type_name -> stint.v1.ItemError
+	39, // 20: stint.v1.Assignment.payload:type_name -> stint.v1.Payload
+	40, // 21: stint.v1.Assignment.priority:type_name -> stint.v1.Priority
+	34, // 22: stint.v1.Assignment.labels:type_name -> stint.v1.Assignment.LabelsEntry
+	37, // 23: stint.v1.Assignment.lease:type_name -> google.protobuf.Duration
+	41, // 24: stint.v1.Assignment.counters:type_name -> stint.v1.JobCounters
+	42, // 25: stint.v1.Assignment.trace_context:type_name -> stint.v1.TraceContext
+	43, // 26: stint.v1.Assignment.submit_time:type_name -> google.protobuf.Timestamp
+	37, // 27: stint.v1.Assignment.timeout:type_name -> google.protobuf.Duration
+	0,  // 28: stint.v1.FinishAck.status:type_name -> stint.v1.FinishStatus
+	38, // 29: stint.v1.FinishAck.error:type_name -> stint.v1.ItemError
+	44, // 30: stint.v1.FinishAck.job_state:type_name -> stint.v1.JobState
+	16, // 31: stint.v1.ReportAnswer.verdicts:type_name -> stint.v1.Verdict
+	37, // 32: stint.v1.ReportAnswer.next_report_in:type_name -> google.protobuf.Duration
+	1,  // 33: stint.v1.Verdict.action:type_name -> stint.v1.VerdictAction
+	2,  // 34: stint.v1.Verdict.stop_reason:type_name -> stint.v1.StopReason
+	45, // 35: stint.v1.Verdict.interrupt:type_name -> stint.v1.Interrupt
+	37, // 36: stint.v1.Verdict.lease:type_name -> google.protobuf.Duration
+	37, // 37: stint.v1.DrainNotice.grace:type_name -> google.protobuf.Duration
+	37, // 38: stint.v1.GoingAway.reconnect_in:type_name -> google.protobuf.Duration
+	37, // 39: stint.v1.ClaimJobsRequest.wait:type_name -> google.protobuf.Duration
+	13, // 40: stint.v1.ClaimJobsResponse.assignments:type_name -> stint.v1.Assignment
+	8,  // 41: stint.v1.HeartbeatRunsRequest.interrupt_acks:type_name -> stint.v1.InterruptAck
+	16, // 42: stint.v1.HeartbeatRunsResponse.verdicts:type_name -> stint.v1.Verdict
+	37, // 43: stint.v1.HeartbeatRunsResponse.next_heartbeat_in:type_name -> google.protobuf.Duration
+	36, // 44: stint.v1.FinishRunsRequest.finishes:type_name -> stint.v1.Finish
+	14, // 45: stint.v1.FinishRunsResponse.acks:type_name -> stint.v1.FinishAck
+	46, // 46: stint.v1.CheckLeaseResponse.level:type_name -> stint.v1.InterruptLevel
+	35, // 47: stint.v1.Worker.labels:type_name -> stint.v1.Worker.LabelsEntry
+	43, // 48: stint.v1.Worker.since:type_name -> google.protobuf.Timestamp
+	43, // 49: stint.v1.Worker.heard_time:type_name -> google.protobuf.Timestamp
+	7,  // 50: stint.v1.Worker.pools:type_name -> stint.v1.Pool
+	27, // 51: stint.v1.ListWorkersResponse.workers:type_name -> stint.v1.Worker
+	37, // 52: stint.v1.DrainWorkersRequest.grace:type_name -> google.protobuf.Duration
+	38, // 53: stint.v1.DrainResult.error:type_name -> stint.v1.ItemError
+	31, // 54: stint.v1.DrainWorkersResponse.results:type_name -> stint.v1.DrainResult
+	3,  // 55: stint.v1.WorkerService.Work:input_type -> stint.v1.WorkRequest
+	19, // 56: stint.v1.WorkerService.ClaimJobs:input_type -> stint.v1.ClaimJobsRequest
+	21, // 57: stint.v1.WorkerService.HeartbeatRuns:input_type -> stint.v1.HeartbeatRunsRequest
+	23, // 58: stint.v1.WorkerService.FinishRuns:input_type -> stint.v1.FinishRunsRequest
+	25, // 59: stint.v1.WorkerService.CheckLease:input_type -> stint.v1.CheckLeaseRequest
+	28, // 60: stint.v1.WorkerService.ListWorkers:input_type -> stint.v1.ListWorkersRequest
+	30, // 61: stint.v1.WorkerService.DrainWorkers:input_type -> stint.v1.DrainWorkersRequest
+	11, // 62: stint.v1.WorkerService.Work:output_type -> stint.v1.WorkResponse
+	20, // 63: stint.v1.WorkerService.ClaimJobs:output_type -> stint.v1.ClaimJobsResponse
+	22, // 64: stint.v1.WorkerService.HeartbeatRuns:output_type -> stint.v1.HeartbeatRunsResponse
+	24, // 65: stint.v1.WorkerService.FinishRuns:output_type -> stint.v1.FinishRunsResponse
+	26, // 66: stint.v1.WorkerService.CheckLease:output_type -> stint.v1.CheckLeaseResponse
+	29, // 67: stint.v1.WorkerService.ListWorkers:output_type -> stint.v1.ListWorkersResponse
+	32, // 68: stint.v1.WorkerService.DrainWorkers:output_type -> stint.v1.DrainWorkersResponse
+	62, // [62:69] is the sub-list for method output_type
+	55, // [55:62] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_worker_proto_init() }
@@ -2716,7 +2828,7 @@ func file_stint_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_worker_proto_rawDesc), len(file_stint_v1_worker_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

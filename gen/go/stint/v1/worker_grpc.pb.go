@@ -16,7 +16,9 @@
 //  4. At the cadence the server asks for, the worker sends a `report` that lists exactly the runs it holds. The server
 //     answers each with a verdict: CONTINUE renews the lease, STOP means that the handler must go and its result is
 //     dropped. A held run that is missing from a report is LOST.
-//  5. When a handler ends, the worker sends a `finish`. It holds the run until the finish is acknowledged; until then
+//  5. An interrupt, or a STOP that cannot wait for a report, comes in `interrupts`. The worker acknowledges what it acts
+//     on with `interrupt_acks`, and ends the handler within the grace.
+//  6. When a handler ends, the worker sends a `finish`. It holds the run until the finish is acknowledged; until then
 //     it lists it. A finish is sent once on a stream, and again with or after hello on a new one.
 //
 // A worker HOLDS a run from receipt until its finish is acknowledged (with any status), or until a STOP came and its

@@ -1,0 +1,261 @@
+package dispatch
+
+import (
+	"math/rand/v2"
+
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
+)
+
+// newsMax is how many pieces of news one message takes to a worker.
+const newsMax = 1000
+
+// news is what a worker has to be told of one of its runs once it is on disk.
+type news struct {
+	run     *run
+	verdict Verdict
+}
+
+// InterruptAck is a worker's word that it acts on an interrupt.
+type InterruptAck struct {
+	Token      string
+	Generation uint32
+}
+
+// tell has the run's worker told when the batch under construction is on disk.
+func (d *Dispatcher) tell(r *run, v Verdict) {
+	v.Token = d.tokens.seal(r.ref)
+	d.unsealed.news = append(d.unsealed.news, news{r, v})
+}
+
+// spread hands news to the run's session. Older news of the same run that was not told yet is no news any more.
+func (d *Dispatcher) spread(n news) {
+	r, s := n.run, n.run.session
+	if s == nil || s.err != nil || d.runs[r.fence] != r {
+		return
+	}
+	if r.news == nil {
+		s.news = append(s.news, r)
+	}
+	r.news = &n.verdict
+	s.wake()
+}
+
+// takeNews returns what the session's worker is to be told now.
+func (s *Session) takeNews() (told []Verdict) {
+	for len(s.news) > 0 && len(told) < newsMax {
+		r := s.news[0]
+		s.news[0], s.news = nil, s.news[1:]
+		v := r.news
+		if r.news = nil; v == nil || r.session != s || v.Action == Continue && r.ended {
+			continue
+		}
+		if v.Action == Continue {
+			v.GraceLeft = max(0, v.Interrupt.GraceTime.Sub(s.d.wall()))
+			s.d.told = append(s.d.told, delivery{r.ref, v.Interrupt.Generation})
+		}
+		told = append(told, *v)
+	}
+	if len(s.d.told) > 0 {
+		select {
+		case s.d.tellings <- struct{}{}:
+		default:
+		}
+	}
+	return told
+}
+
+// delivery is a generation of an interrupt that was sent to its run's worker.
+type delivery struct {
+	ref
+	generation uint32
+}
+
+// recordDeliveries is the transaction that notes what was sent since the last one.
+func (d *Dispatcher) recordDeliveries() func(store.Tx) error {
+	d.mu.Lock()
+	told := d.told
+	d.told = nil
+	d.mu.Unlock()
+	return func(tx store.Tx) error {
+		b, err := openBook(tx, nil)
+		if err != nil {
+			return err
+		}
+		for _, t := range told {
+			if err := b.load([]ref{t.ref}); err != nil {
+				return err
+			}
+			if j := b.live(t.ref); j != nil {
+				next, err := j.Deliver(b.now, t.fence, t.generation)
+				if err != nil {
+					return err
+				}
+				b.put(next)
+			}
+		}
+		return b.close()
+	}
+}
+
+// applyAcks notes which interrupts the worker acts on.
+func (t *turn) applyAcks(b *book) error {
+	for _, a := range t.acks {
+		r, ok := t.d.tokens.open(a.Token)
+		if !ok {
+			continue
+		}
+		if err := b.load([]ref{r}); err != nil {
+			return err
+		}
+		if j := b.live(r); j != nil {
+			next, err := j.Acknowledge(b.now, r.fence, a.Generation)
+			if err != nil {
+				return err
+			}
+			b.put(next)
+		}
+	}
+	return nil
+}
+
+// alarm is when a run has to be interrupted or left behind, whatever its worker says.
+type alarm struct {
+	deadline
+	run     *run
+	timeout int64 // when its job's timeout is over, on the dispatcher's clock; 0: never, or it is
+	hard    int64 // when it is abandoned; 0: never
+}
+
+// follow has the worker told of a new generation of the run's interrupt, and sets the run's alarm.
+func (d *Dispatcher) follow(r *run, now int64) {
+	j, a := r.job, &r.alarm
+	if g := j.Interrupt.Generation; g != r.generation {
+		r.generation = g
+		v := Verdict{Action: Continue}
+		v.interrupt(j)
+		d.tell(r, v)
+		if at := j.Interrupt.HardTime; !at.IsZero() {
+			a.hard = now + max(1, int64(at.Sub(d.wall())))
+		}
+		a.ring(d)
+	}
+	if timeout := int64(j.Spec.Timeout); timeout > 0 && a.timeout == 0 && j.Run.State == job.RunRunning && j.Interrupt.Source != job.SourceTimeout {
+		a.timeout = now + timeout
+		a.ring(d)
+	}
+}
+
+// ring sets when the clock goroutine has to look at the run.
+func (a *alarm) ring(d *Dispatcher) {
+	j := a.run.job
+	if j.Interrupt.Source == job.SourceTimeout || j.Interrupt.Level == job.LevelCancel {
+		a.timeout = 0
+	}
+	at := a.hard
+	if at == 0 || a.timeout != 0 && a.timeout < at {
+		at = a.timeout
+	}
+	if at != 0 {
+		d.deadlines.set(&a.deadline, at)
+		d.hurry()
+	}
+}
+
+// postpone lets no alarm ring before the given time: who could not hear must not pay for it.
+func (a *alarm) postpone(d *Dispatcher, at int64) {
+	if a.hard != 0 {
+		a.hard = max(a.hard, at)
+	}
+	if a.timeout != 0 {
+		a.timeout = max(a.timeout, at)
+	}
+	a.ring(d)
+}
+
+// restore sets the alarm of a run that was live when the server started: not before a full lease is over.
+func (a *alarm) restore(d *Dispatcher, now int64) {
+	j, wall := a.run.job, d.wall()
+	if at := j.Interrupt.HardTime; !at.IsZero() {
+		a.hard = now + max(1, int64(at.Sub(wall)))
+	}
+	if timeout := j.Spec.Timeout; timeout > 0 && j.Run.State == job.RunRunning {
+		a.timeout = now + max(1, int64(j.Run.AcceptTime.Add(timeout).Sub(wall)))
+	}
+	a.postpone(d, now+a.run.lease())
+}
+
+// soundAlarms interrupts the runs whose timeout is over, and leaves those behind whose hard deadline is.
+func (d *Dispatcher) soundAlarms(due []*run) {
+	if len(due) == 0 {
+		return
+	}
+	ok := d.judgeDue("act on timeouts and hard deadlines", func(tx store.Tx) error {
+		timedOut, overdue := d.alarmed(due)
+		b, err := openBook(tx, append(timedOut, overdue...))
+		if err != nil {
+			return err
+		}
+		for _, r := range timedOut {
+			if err := b.timeout(r); err != nil {
+				return err
+			}
+		}
+		for _, r := range overdue {
+			if err := b.abandon(r); err != nil {
+				return err
+			}
+		}
+		return b.close()
+	})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range due {
+		if r.live() && r.alarm.key == 0 {
+			if !ok {
+				r.alarm.postpone(d, d.now()+int64(sweepEvery))
+			} else {
+				r.alarm.ring(d)
+			}
+		}
+	}
+}
+
+// alarmed are those of the runs that are live and whose time is still over.
+func (d *Dispatcher) alarmed(due []*run) (timedOut, overdue []ref) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.now()
+	for _, r := range due {
+		switch a := &r.alarm; {
+		case !r.live():
+		case a.hard != 0 && a.hard <= now:
+			overdue = append(overdue, r.ref)
+		case a.timeout != 0 && a.timeout <= now:
+			timedOut = append(timedOut, r.ref)
+		}
+	}
+	return timedOut, overdue
+}
+
+// timeout interrupts a run that has taken longer than its job allows.
+func (b *book) timeout(r ref) error {
+	j := b.live(r)
+	if j == nil {
+		return nil
+	}
+	next, err := j.Timeout(b.now)
+	b.put(next)
+	return err
+}
+
+// abandon leaves a run behind.
+func (b *book) abandon(r ref) error {
+	j := b.live(r)
+	if j == nil {
+		return nil
+	}
+	next, err := j.HardDeadline(b.now, b.policyOf(j), rand.Float64())
+	b.put(next)
+	return err
+}
