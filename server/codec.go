@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/emptypb"
 )
 
 // codec is gRPC's protobuf codec with one difference: a string that is not valid UTF-8 does not fail its message.
@@ -148,6 +149,12 @@ func mergeEntry(content []byte, entries protoreflect.Map, field protoreflect.Fie
 				value = bytes
 			default:
 				value = append(value, bytes...) // a message that comes in parts is merged
+			}
+		}
+		if number != 1 && number != 2 || wireType != protowire.BytesType {
+			// Nobody knows it, but it has to be well-formed all the same.
+			if err := proto.Unmarshal(content[:tag+size], &emptypb.Empty{}); err != nil {
+				return err
 			}
 		}
 		content = content[tag+size:]

@@ -52,6 +52,8 @@ func FuzzCodec(f *testing.F) {
 	}
 	object := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), entry)
 	f.Add(byte(6), protowire.AppendBytes(protowire.AppendTag(nil, 5, protowire.BytesType), object))
+	// An entry of a map with a field whose number is too large.
+	f.Add(byte('a'), []byte("*\x10\n\x0e\xd0\xd0\xd0\xd00000000000"))
 	f.Add(byte(1), protowire.AppendTag(protowire.AppendTag(nil, 900, protowire.StartGroupType), 900, protowire.EndGroupType))
 
 	f.Fuzz(func(t *testing.T, kind byte, b []byte) {
