@@ -49,10 +49,14 @@
 // A handler's context ends for three reasons, told apart by context.Cause:
 //
 //   - an *InterruptError: the run shall stop, because somebody asked (USER), the worker is drained or stopping (DRAIN,
-//     SHUTDOWN), or the server has not answered for nearly a lease (LOST_CONTACT). Return ctx.Err(), or anything that
+//     SHUTDOWN), the job's timeout is over (TIMEOUT), or the server has not answered for nearly a lease (LOST_CONTACT). It
+//     names the level, which may still rise (Run.Level), and the grace within which the handler is to return. Return ctx.Err(), or anything that
 //     wraps it, and the run is reported as interrupted. A nil error is a success still, another error a failure.
 //   - ErrStopped: the run belongs to somebody else by now. What the handler returns is dropped.
 //   - context.Canceled: the handler has returned.
+//
+// Run.OnAbort and Run.OnCleanUp register hooks that are called after the handler: the first to undo what an interrupted
+// run had begun, the second in any case. They never change the outcome.
 //
 // Stint runs a job at least once. A handler that was cut off from the server may go on while another worker has the job;
 // give Run.Fence to the systems you write to, and let them refuse smaller ones.

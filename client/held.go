@@ -144,9 +144,7 @@ func (w *Worker) judge(h *held, v *stintv1.Verdict, sent time.Time, by *session)
 		if lease := v.GetLease().AsDuration(); lease > 0 {
 			h.lease = lease
 		}
-		if v.Interrupt != nil {
-			w.interrupt(h, interruptError(v.Interrupt))
-		}
+		w.obey(h, v.Interrupt, by)
 	case stintv1.VerdictAction_VERDICT_ACTION_FINISHED:
 		h.session = nil
 		if h.finish == nil {
@@ -158,6 +156,30 @@ func (w *Worker) judge(h *held, v *stintv1.Verdict, sent time.Time, by *session)
 		w.cfg.Logger.Warn("a verdict of a kind this SDK does not know is ignored",
 			slog.String("job_id", h.run.JobID), slog.Int("action", int(v.GetAction())))
 	}
+}
+
+// push obeys a verdict that came by itself and renews nothing. Caller holds mu.
+func (w *Worker) push(s *session, v *stintv1.Verdict) {
+	h := w.held[v.GetLeaseToken()]
+	if h == nil {
+		return
+	}
+	switch v.GetAction() {
+	case stintv1.VerdictAction_VERDICT_ACTION_CONTINUE:
+		w.obey(h, v.Interrupt, s)
+	case stintv1.VerdictAction_VERDICT_ACTION_STOP:
+		w.stop(h, v.GetStopReason())
+	default:
+	}
+}
+
+// obey acts on the server's interrupt of a run, and has it acknowledged. Caller holds mu.
+func (w *Worker) obey(h *held, in *stintv1.Interrupt, s *session) {
+	if in == nil {
+		return
+	}
+	w.interrupt(h, interruptError(in))
+	s.acks = append(s.acks, &stintv1.InterruptAck{LeaseToken: h.token, Generation: in.GetGeneration()})
 }
 
 // interrupt asks a handler to stop, if the level is higher than before. Caller holds mu.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 )
@@ -22,6 +23,8 @@ const (
 	SourceUser Source = "USER"
 	// SourceDrain is an operator's drain of this worker, after its grace.
 	SourceDrain Source = "DRAIN"
+	// SourceTimeout is the job's timeout: any end but a success is a failure of class TIMEOUT.
+	SourceTimeout Source = "TIMEOUT"
 	// SourceShutdown is this worker's own stop, after its grace.
 	SourceShutdown Source = "SHUTDOWN"
 	// SourceLostContact is the worker's own deadline: the server did not answer for nearly a lease, and may have given
@@ -36,8 +39,13 @@ type InterruptError struct {
 	Level stintv1.InterruptLevel
 	// Reason is why, in the requester's words; it may be empty.
 	Reason string
-	// Source is who asked.
+	// Source is what kind of requester it was.
 	Source Source
+	// Requester is who it was, as the requester named itself; it may be empty.
+	Requester string
+	// Grace is how long the handler may take to end by itself, from the receipt of the interrupt; zero with SHUTDOWN and
+	// LOST_CONTACT, which the worker decides.
+	Grace time.Duration
 }
 
 // Error names level, source and reason.
@@ -55,8 +63,10 @@ func (e *InterruptError) Is(target error) bool { return target == context.Cancel
 // interruptError converts the wire form.
 func interruptError(in *stintv1.Interrupt) *InterruptError {
 	return &InterruptError{
-		Level:  in.GetLevel(),
-		Reason: in.GetReason(),
-		Source: Source(strings.TrimPrefix(in.GetSource().String(), "INTERRUPT_SOURCE_")),
+		Level:     in.GetLevel(),
+		Reason:    in.GetReason(),
+		Source:    Source(strings.TrimPrefix(in.GetSource().String(), "INTERRUPT_SOURCE_")),
+		Requester: in.GetRequester(),
+		Grace:     in.GetGraceLeft().AsDuration(),
 	}
 }

@@ -36,12 +36,13 @@ func (s *session) compose(now time.Time) (req *stintv1.WorkRequest, next time.Ti
 		s.seen = s.received
 		req.Seen = s.seen
 	}
+	req.InterruptAcks, s.acks = s.acks, nil
 	req.Report = s.takeReport(req.Seq, now)
 	if w.draining && s.drainSent.IsZero() {
 		s.drainSent = now
 		req.Drain = &stintv1.Drain{}
 	}
-	if !first && req.Demand == nil && req.Seen == 0 && len(req.Finishes) == 0 && req.Report == nil && req.Drain == nil {
+	if !first && req.Demand == nil && req.Seen == 0 && len(req.Finishes)+len(req.InterruptAcks) == 0 && req.Report == nil && req.Drain == nil {
 		return nil, s.next(now), nil
 	}
 	s.seq++

@@ -49,7 +49,7 @@ func (p *pool) work(running *sync.WaitGroup) {
 	ended = true
 }
 
-// execute calls the handler and files the outcome, however it ends. A run that was interrupted or stopped before it
+// execute calls the handler and its hooks and files the outcome, however it ends. A run that was interrupted or stopped before it
 // started is not started.
 func (p *pool) execute(h *held) {
 	var finish *stintv1.Finish
@@ -59,7 +59,9 @@ func (p *pool) execute(h *held) {
 		} else if finish == nil {
 			finish = failed(&stintv1.Failure{Type: "goexit", Message: "the handler called runtime.Goexit"})
 		}
+		cause := context.Cause(h.ctx)
 		h.cancel(nil)
+		h.callHooks(p.worker.cfg.Logger, cause, finish.GetSuccess() != nil)
 		p.worker.finished(h, finish)
 	}()
 	err := context.Cause(h.ctx)

@@ -42,6 +42,8 @@ type Run struct {
 	Counters *stintv1.JobCounters
 	// Lease is how long the run may be silent, as it was assigned. The worker keeps it alive by itself.
 	Lease time.Duration
+	// Timeout is how long the run may take, from its receipt, before the server interrupts it; 0: as long as it takes.
+	Timeout time.Duration
 	// SubmitTime is when the job was submitted.
 	SubmitTime time.Time
 	// TraceContext is the trace the job was submitted under; nil if there is none. The handler's context carries it too.
@@ -49,6 +51,7 @@ type Run struct {
 
 	level  atomic.Int32
 	result *stintv1.Payload
+	hooks  hooks
 }
 
 // newRun converts an assignment.
@@ -65,6 +68,7 @@ func newRun(a *stintv1.Assignment) *Run {
 		Priority:     a.GetPriority(),
 		Counters:     a.GetCounters(),
 		Lease:        a.GetLease().AsDuration(),
+		Timeout:      a.GetTimeout().AsDuration(),
 		TraceContext: a.GetTraceContext(),
 	}
 	if a.SubmitTime != nil {

@@ -47,6 +47,7 @@ type session struct {
 	received uint64    // highest assignment_seq
 	seen     uint64    // highest one sent
 	finishes []*held   // to be sent, once each; may hold runs that are gone meanwhile
+	acks     []*stintv1.InterruptAck
 	demanded bool
 	limit    int // of runs in the last demand
 
@@ -215,9 +216,12 @@ func (s *session) apply(resp *stintv1.WorkResponse, now time.Time) error {
 		w.acknowledged(s, ack)
 	}
 	s.applyAnswer(resp.GetReportAnswer(), now)
+	for _, v := range resp.GetInterrupts() {
+		w.push(s, v)
+	}
 	err = errors.Join(err, s.applyErrors(resp.GetItemErrors()))
 	s.applyNotices(resp, now)
-	quiet := len(started) == 0 && len(s.finishes) == 0 && !w.draining &&
+	quiet := len(started)+len(s.finishes)+len(s.acks) == 0 && !w.draining &&
 		resp.GetWelcome() == nil && resp.GetReportAnswer() == nil && resp.GetGoingAway() == nil
 	w.mu.Unlock()
 	w.tell()

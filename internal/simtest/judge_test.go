@@ -135,8 +135,41 @@ func (w *witness) verdict(asked moment, r *lease, v *stintv1.Verdict) {
 	}
 }
 
+// acts notes which interrupts workers say they act on.
+func (w *witness) acts(acks []*stintv1.InterruptAck) {
+	for _, a := range acks {
+		if r := w.leases[a.GetLeaseToken()]; r != nil {
+			r.acted = max(r.acted, uint64(a.GetGeneration()))
+		}
+	}
+}
+
+// pushed judges what comes without being asked for: it is about a run of the worker and as new as what it was told.
+func (w *witness) pushed(verdicts []*stintv1.Verdict) {
+	for _, v := range verdicts {
+		r := w.leases[v.GetLeaseToken()]
+		switch {
+		case r == nil:
+			w.blame("verdict %v is on a run that was never assigned", v)
+		case v.GetLease() != nil:
+			w.blame("verdict %v was pushed and renews a lease", v)
+		case v.GetAction() == stintv1.VerdictAction_VERDICT_ACTION_CONTINUE && v.GetInterrupt() != nil:
+			w.raised(w.now(), r, v.GetInterrupt())
+		case v.GetAction() == stintv1.VerdictAction_VERDICT_ACTION_STOP:
+			w.verdict(w.now(), r, v)
+		default:
+			w.blame("verdict %v was pushed", v)
+		}
+	}
+}
+
 // raised judges the level that a run is told: it never falls, and a CANCEL that anybody was told of holds for every run.
+// Only what the worker has acknowledged need not be repeated.
 func (w *witness) raised(asked moment, r *lease, in *stintv1.Interrupt) {
+	if in == nil && r.acted > 0 && r.acted == r.told {
+		return
+	}
+	r.told = max(r.told, uint64(in.GetGeneration()))
 	level := uint64(in.GetLevel())
 	if told := r.level.by(asked); level < told {
 		w.blame("run %d of job %s: its level fell from %d to %d", r.number, r.life.id, told, level)

@@ -51,6 +51,7 @@ func (o *overheard) says(now moment, m any) {
 	case *stintv1.WaitJobRequest:
 		o.wait = asked[*stintv1.WaitJobRequest]{now, m}
 	case *stintv1.WorkRequest:
+		o.w.acts(m.GetInterruptAcks())
 		o.w.finishes(m.GetFinishes())
 		for _, f := range m.GetFinishes() {
 			o.finishes = append(o.finishes, asked[*stintv1.Finish]{now, f})
@@ -105,6 +106,7 @@ func (o *overheard) works(m *stintv1.WorkResponse) {
 		o.finishes = o.finishes[1:]
 		w.acknowledges(oldest.moment, oldest.what, ack)
 	}
+	w.pushed(m.GetInterrupts())
 	answer := m.GetReportAnswer()
 	if report, ok := o.reports[answer.GetSeq()]; ok {
 		delete(o.reports, answer.GetSeq())

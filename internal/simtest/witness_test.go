@@ -105,6 +105,8 @@ type lease struct {
 	passed   rising // 1: its finish was answered SUPERSEDED
 	ended    rising // 1: its worker was told that it is over
 	level    rising
+	acted    uint64 // the generation of its interrupt that its worker acknowledged last
+	told     uint64 // the generation that its worker was told last
 }
 
 // fault reports what must not be.
@@ -162,6 +164,8 @@ func (w *witness) asks(req any) {
 		w.submits(m.GetJobs())
 	case *stintv1.FinishRunsRequest:
 		w.finishes(m.GetFinishes())
+	case *stintv1.HeartbeatRunsRequest:
+		w.acts(m.GetInterruptAcks())
 	case *stintv1.RetryJobsRequest:
 		for _, id := range m.GetIds() {
 			w.life(id).reopened = true
