@@ -56,7 +56,8 @@ type Job struct {
 
 // Run runs the command for a job and says how that ended. What is left of the run's group is killed before it returns.
 //
-// The first interrupt asks the command to end; further ones are not read. The end of ctx says that the run no longer
+// The first interrupt asks the command to end. A later one replaces what its interrupt file says and repeats the signal;
+// of the graces the one that ends first holds. The end of ctx says that the run no longer
 // owns its job, or may not: its group is killed at once.
 func (c *Command) Run(ctx context.Context, interrupts <-chan Interrupt, job Job) Outcome {
 	files, err := newFiles(job.Payload)
@@ -73,7 +74,7 @@ func (c *Command) Run(ctx context.Context, interrupts <-chan Interrupt, job Job)
 	case <-p.exited:
 	case why := <-interrupts:
 		if !p.hasExited() {
-			return c.interrupt(ctx, p, files, why)
+			return c.interrupt(ctx, p, files, why, interrupts)
 		}
 	case <-ctx.Done():
 		return p.lose()
@@ -82,16 +83,32 @@ func (c *Command) Run(ctx context.Context, interrupts <-chan Interrupt, job Job)
 	return c.Codes.outcome(p, files)
 }
 
-// interrupt ends a run that is asked to stop.
-func (c *Command) interrupt(ctx context.Context, p *process, files *files, why Interrupt) Outcome {
+// interrupt ends a run that is asked to stop; more are the interrupts that may follow.
+func (c *Command) interrupt(ctx context.Context, p *process, files *files, why Interrupt, more <-chan Interrupt) Outcome {
 	resultFirst := files.hasResult()
-	if err := files.writeInterrupt(why); err != nil {
-		p.note("stint: cannot write the interrupt file: " + err.Error())
-	}
-	p.terminate()
-	grace, cancel := context.WithTimeout(ctx, cmp.Or(c.Grace, DefaultGrace))
+	grace, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p.awaitGroup(grace.Done())
+	ask := func(why Interrupt) (stop func() bool) {
+		if err := files.writeInterrupt(why); err != nil {
+			p.note("stint: cannot write the interrupt file: " + err.Error())
+		}
+		p.terminate()
+		return time.AfterFunc(cmp.Or(why.Grace, c.Grace, DefaultGrace), cancel).Stop
+	}
+	defer ask(why)()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		p.awaitGroup(grace.Done())
+	}()
+	for waiting := true; waiting; {
+		select {
+		case <-ended:
+			waiting = false
+		case why = <-more:
+			defer ask(why)() // at most one for each level
+		}
+	}
 	if ctx.Err() != nil {
 		return p.lose()
 	}
