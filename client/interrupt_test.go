@@ -135,6 +135,7 @@ func TestHooks(t *testing.T) {
 			finishes := map[bool]*stintv1.Finish{}
 			for _, hooked := range []bool{false, true} {
 				bubble(t, func(t *testing.T, s *scripted, c *Client) {
+					begun := make(chan struct{})
 					w := run(t, c, WorkerConfig{}, 1, func(ctx context.Context, run *Run) error {
 						if hooked {
 							for _, n := range []string{"1", "2"} {
@@ -149,6 +150,7 @@ func TestHooks(t *testing.T) {
 							}
 						}
 						if test.cause {
+							close(begun)
 							<-ctx.Done()
 						}
 						return test.end(ctx)
@@ -157,6 +159,7 @@ func TestHooks(t *testing.T) {
 					welcome(t, stream, 15)
 					stream.send(t, &stintv1.WorkResponse{Assignments: []*stintv1.Assignment{assignment(1)}})
 					if test.cause {
+						<-begun
 						stream.send(t, &stintv1.WorkResponse{Interrupts: []*stintv1.Verdict{{
 							LeaseToken: "t1", Action: stintv1.VerdictAction_VERDICT_ACTION_CONTINUE, Interrupt: &stintv1.Interrupt{Level: 1, Generation: 1},
 						}}})

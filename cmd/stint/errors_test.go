@@ -30,6 +30,7 @@ var reasonCodes = map[stintv1.Reason]int{
 	stintv1.Reason_REASON_WORKER_NOT_FOUND:   3,
 	stintv1.Reason_REASON_QUEUE_NOT_EMPTY:    4,
 	stintv1.Reason_REASON_INTERRUPT_TOO_LATE: 4,
+	stintv1.Reason_REASON_LEVEL_DOWNGRADE:    4,
 	stintv1.Reason_REASON_RUN_ACTIVE:         4,
 	stintv1.Reason_REASON_INVALID_STATE:      4,
 	stintv1.Reason_REASON_TOKEN_UNKNOWN:      4,

@@ -52,8 +52,8 @@ descriptor 3, or to the file named by STINT_RESULT_FILE, is the job's result. No
   75                  the job is given back, to be tried again after --snooze; --release-code changes the list
   anything else       a failed attempt, tried again by the job's retry policy; kept with the last 4 KiB of standard error
 
-When a run is interrupted, or this worker is stopped, the program's process group gets SIGTERM, and SIGKILL after --grace;
-level and reason stand in $STINT_INTERRUPT_FILE. Any end after that signal is an interruption, unless a result was written
+When a run is interrupted, or this worker is stopped, the program's process group gets SIGTERM, and SIGKILL after the
+interrupt's grace, or --grace if it names none; level and reason stand in $STINT_INTERRUPT_FILE. Any end after that signal is an interruption, unless a result was written
 before it. When the run is no longer this worker's, its group is killed at once.`,
 		Example: `  stint work thumbnails --concurrency 4 -- ./thumbnail.sh
   stint work numbers --until-empty -- sh -c 'cat >/dev/null'`,
@@ -78,7 +78,7 @@ before it. When the run is no longer this worker's, its group is killed at once.
 	flags.StringVar(&f.name, "name", "", "name of the worker, for people (default: the program's)")
 	flags.StringVar(&f.build, "build", "", "which build of the work this is, for people")
 	flags.StringArrayVar(&f.labels, "label", nil, "a label KEY=VALUE of the worker; may be repeated")
-	flags.DurationVar(&f.grace, "grace", sidecar.DefaultGrace, "time between SIGTERM and SIGKILL")
+	flags.DurationVar(&f.grace, "grace", sidecar.DefaultGrace, "time between SIGTERM and SIGKILL when this worker stops, and where an interrupt names none")
 	flags.DurationVar(&f.snooze, "snooze", 30*time.Second, "when a job that was given back is tried again")
 	flags.IntSliceVar(&f.codes.Fatal, "fail-code", nil, "exit codes that fail the job for good")
 	flags.IntSliceVar(&f.codes.Park, "park-code", nil, "exit codes that park the job for a person")
@@ -124,7 +124,7 @@ func (f *workFlags) work(ctx context.Context, g *globals, queues []string, progr
 		return &exitError{exitNoCommand, fmt.Sprintf("%v; nothing was claimed", err)}
 	}
 	s := &sidecarWorker{
-		snooze: f.snooze, stopping: ctx.Done(), lost: map[*client.Run]context.CancelFunc{},
+		snooze: f.snooze, stopping: ctx.Done(), running: map[*client.Run]*commandRun{},
 		command: sidecar.Command{Path: path, Args: args, Server: g.server, Grace: f.grace, Codes: f.codes},
 	}
 	if f.tee {
@@ -226,53 +226,86 @@ type sidecarWorker struct {
 	snooze   time.Duration
 	stopping <-chan struct{} // closed when this process is to end
 
-	mu   sync.Mutex
-	lost map[*client.Run]context.CancelFunc // kills a run's command
+	mu      sync.Mutex
+	running map[*client.Run]*commandRun
+}
+
+const cancelLevel = stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL
+
+// commandRun is the command of one run.
+type commandRun struct {
+	ctx        context.Context // of the handler; its cause is the first interrupt
+	kill       func()
+	interrupts chan sidecar.Interrupt // has room for one of each level, and of the worker's own stop
 }
 
 // handle does one run.
 func (s *sidecarWorker) handle(ctx context.Context, run *client.Run) error {
 	owned, kill := context.WithCancel(context.WithoutCancel(ctx))
 	defer kill()
+	r := &commandRun{ctx: ctx, kill: kill, interrupts: make(chan sidecar.Interrupt, 3)}
 	s.mu.Lock()
-	s.lost[run] = kill
+	s.running[run] = r
 	s.mu.Unlock()
+	ended := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() { s.watch(ctx, ended, r) })
 	defer func() {
 		s.mu.Lock()
-		delete(s.lost, run)
+		delete(s.running, run)
 		s.mu.Unlock()
+		close(ended)
+		watching.Wait()
 	}()
-	interrupts, ended := make(chan sidecar.Interrupt, 1), make(chan struct{})
-	defer close(ended)
-	go s.watch(ctx, ended, interrupts, kill)
-	return s.report(ctx, run, s.command.Run(owned, interrupts, jobOf(run)))
+	return s.report(ctx, run, s.command.Run(owned, r.interrupts, jobOf(run)))
 }
 
 // watch tells the command of one run to end, or kills it if the run may be somebody else's.
-func (s *sidecarWorker) watch(ctx context.Context, ended <-chan struct{}, interrupts chan<- sidecar.Interrupt, kill func()) {
-	select {
-	case <-ended:
-	case <-s.stopping:
-		interrupts <- sidecar.Interrupt{Level: "RETRY", Reason: "the worker is stopping"}
-	case <-ctx.Done():
-		var why *client.InterruptError
-		if !errors.As(context.Cause(ctx), &why) || why.Source == client.SourceLostContact {
-			kill()
+func (s *sidecarWorker) watch(ctx context.Context, ended <-chan struct{}, r *commandRun) {
+	stopping := s.stopping
+	for {
+		select {
+		case <-ended:
+			return
+		case <-stopping:
+			stopping = nil
+			r.interrupts <- sidecar.Interrupt{Level: "RETRY", Reason: "the worker is stopping"}
+		case <-ctx.Done():
+			var why *client.InterruptError
+			if !errors.As(context.Cause(ctx), &why) || why.Source == client.SourceLostContact {
+				r.kill()
+			} else if stopping != nil || why.Level == cancelLevel { // else it was told to stop already
+				r.interrupts <- interruptOf(why)
+			}
 			return
 		}
-		interrupts <- sidecar.Interrupt{Level: strings.TrimPrefix(why.Level.String(), "INTERRUPT_LEVEL_"), Reason: why.Reason}
 	}
 }
 
-// observe kills the command of a run that the server says is no longer ours, also while it has its grace.
-func (s *sidecarWorker) observe(e client.Event) {
-	if e.Kind != client.RunStopped {
-		return
+func interruptOf(why *client.InterruptError) sidecar.Interrupt {
+	return sidecar.Interrupt{
+		Level: strings.TrimPrefix(why.Level.String(), "INTERRUPT_LEVEL_"), Reason: why.Reason, Grace: why.Grace,
 	}
+}
+
+// observe kills the command of a run that the server says is no longer ours, also while it has its grace, and tells one
+// that is interrupted already of a higher level.
+func (s *sidecarWorker) observe(e client.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if kill := s.lost[e.Run]; kill != nil {
-		kill()
+	r := s.running[e.Run]
+	if r == nil {
+		return
+	}
+	switch e.Kind {
+	case client.RunStopped:
+		r.kill()
+	case client.RunInterrupted:
+		var first, why *client.InterruptError
+		if errors.As(context.Cause(r.ctx), &first) && errors.As(e.Err, &why) && why.Level > first.Level {
+			r.interrupts <- interruptOf(why)
+		}
+	default:
 	}
 }
 
