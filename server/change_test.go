@@ -146,7 +146,8 @@ func TestDryRunByID(t *testing.T) {
 	})
 }
 
-// TestChangePages: the pages hold each job once, in the order of submission, and no more than was asked for.
+// TestChangePages: the pages hold each job once, in the order of submission, and no more than was asked for. Jobs that
+// are passed over take no room.
 func TestChangePages(t *testing.T) {
 	inBubble(t, rigConfig{}, func(r *rig) {
 		r.add("q", "a", "b", "c", "d", "e")
@@ -160,6 +161,12 @@ func TestChangePages(t *testing.T) {
 				t.Errorf("%s: %q, want %q", verb, got, want)
 			}
 		}
+		r.add("q", "a", "b", "c", "d")
+		r.interrupt("b", cancel, "")
+		if got := r.sweep("interrupt CANCEL", ask{filter: q, size: 2}); got != "a c | d" {
+			t.Errorf("with a job that has ended: %q", got)
+		}
+		r.sweep("delete", ask{filter: q})
 		if got := r.sweep("delete", ask{filter: q}); got != "" {
 			t.Errorf("deleted %q, and nothing was left", got)
 		}
@@ -212,7 +219,7 @@ func TestChangeEnds(t *testing.T) {
 			r.accept(r.claim("q")) // a again, too
 			time.Sleep(time.Millisecond)
 		}
-		if got := r.sweep("interrupt RETRY", ask{filter: q, size: 1, token: token}); got != "b | c" {
+		if got := r.sweep("interrupt RETRY", ask{filter: q, token: token}); got != "b c" {
 			t.Errorf("the rest was %q", got)
 		}
 		if a, d := r.job(r.id("a")), r.job(r.id("d")); a.GetInterrupt() != nil || d.GetInterrupt() != nil || a.GetState() != runningS {
@@ -226,7 +233,9 @@ func TestChangeJudgesAgain(t *testing.T) {
 	faults := &faulty{}
 	inBubble(t, withFaults(faults), func(r *rig) {
 		r.add("q", "a", "b", "c", "d")
+		r.add("p", "e")
 		between := func() error {
+			r.claim("p") // could be interrupted still, but does not match
 			r.interrupt("a", cancel, "")
 			r.interrupt("b", cancel, "")
 			r.retry(r.id("b"))
