@@ -211,9 +211,12 @@ func (s *Server) RetryJobs(ctx context.Context, m *stintv1.RetryJobsRequest) (*s
 	if err := checkTargets(m); err != nil {
 		return nil, err
 	}
+	if err := checkWho(m.GetReason(), m.GetRequester()); err != nil {
+		return nil, err
+	}
 	query := &stintv1.RetryJobsRequest{Filter: m.GetFilter()}
 	changed, token, err := s.changeJobs(ctx, m, query, func(now time.Time, j *job.Job) (*job.Job, job.InterruptEffect, error) {
-		next, err := j.Retry(now)
+		next, err := j.RetryBy(now, m.GetReason(), m.GetRequester())
 		return next, 0, err
 	})
 	if err != nil {

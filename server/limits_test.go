@@ -354,8 +354,10 @@ func TestJobLimits(t *testing.T) {
 		{field: "all", beyond: targets(target{all: true}, target{all: true, ids: one})},
 		{field: "continue_token", beyond: targets(target{token: "x"}, target{token: "x", ids: one})},
 		{field: "level", at: tries(level, retry, cancel), beyond: tries(level, 0, 3, -1)},
-		{field: "reason", at: tries(reason, 1024), beyond: tries(reason, 1025)},
-		{field: "requester", at: tries(requester, 200), beyond: tries(requester, 201)},
+		{field: "reason", at: tries(reason, 1024), beyond: append(tries(reason, 1025),
+			call(retryJobs, func(m *stintv1.RetryJobsRequest, n int) { m.Ids, m.Reason = one, letters(n) })(1025))},
+		{field: "requester", at: tries(requester, 200), beyond: append(tries(requester, 201),
+			call(retryJobs, func(m *stintv1.RetryJobsRequest, n int) { m.Ids, m.Requester = one, letters(n) })(201))},
 	})
 }
 

@@ -83,6 +83,7 @@ func (g *globals) interruptJobs(ctx context.Context, c *client.Client, req *stin
 
 func newJobRetryCommand(g *globals) *cobra.Command {
 	var target targetFlags
+	var reason string
 	c := &cobra.Command{
 		Use:   "retry [ID...]",
 		Short: "Make jobs run again",
@@ -97,7 +98,9 @@ Jobs are named by ids, or selected by flags; then those are passed over that wou
 			if err != nil {
 				return err
 			}
-			req := &stintv1.RetryJobsRequest{Ids: ids, Filter: filter, All: target.all, DryRun: target.dryRun}
+			req := &stintv1.RetryJobsRequest{
+				Ids: ids, Reason: reason, Requester: requester(), Filter: filter, All: target.all, DryRun: target.dryRun,
+			}
 			if filter != nil {
 				return g.connect(c.Context(), g.timeout, func(ctx context.Context, c *client.Client) error {
 					return sweep(g, c.RetryMatching(ctx, req), target.dryRun, deed{"retry", "retried"}, always)
@@ -114,6 +117,7 @@ Jobs are named by ids, or selected by flags; then those are passed over that wou
 		},
 	}
 	target.register(g, c)
+	c.Flags().StringVar(&reason, "reason", "", "why; kept with the job")
 	return c
 }
 

@@ -76,6 +76,16 @@ func TestJobDryRun(t *testing.T) {
 	}
 }
 
+// A retry is kept with the job: who, and why.
+func TestJobRetryIsKept(t *testing.T) {
+	server := at(t)
+	id := submit(t, server, "q", "--delay", "1h")
+	ok(t, server, "job", "retry", "--reason", "now", id)
+	if a := get(t, dial(t, server), id).GetActions(); len(a) != 1 || a[0].GetReason() != "now" || a[0].GetRequester() != requester() {
+		t.Errorf("the actions are %v", a)
+	}
+}
+
 // endless has one job on every page, and there is always one page more. It is told of a signal before it gives the third.
 type endless struct {
 	stintv1.UnimplementedJobServiceServer

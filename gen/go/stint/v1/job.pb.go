@@ -366,6 +366,55 @@ func (JobView) EnumDescriptor() ([]byte, []int) {
 	return file_stint_v1_job_proto_rawDescGZIP(), []int{4}
 }
 
+// ActionKind says what somebody did to a job.
+type ActionKind int32
+
+const (
+	// Never sent.
+	ActionKind_ACTION_KIND_UNSPECIFIED ActionKind = 0
+	// RetryJobs made it run again.
+	ActionKind_ACTION_KIND_RETRY ActionKind = 1
+)
+
+// Enum value maps for ActionKind.
+var (
+	ActionKind_name = map[int32]string{
+		0: "ACTION_KIND_UNSPECIFIED",
+		1: "ACTION_KIND_RETRY",
+	}
+	ActionKind_value = map[string]int32{
+		"ACTION_KIND_UNSPECIFIED": 0,
+		"ACTION_KIND_RETRY":       1,
+	}
+)
+
+func (x ActionKind) Enum() *ActionKind {
+	p := new(ActionKind)
+	*p = x
+	return p
+}
+
+func (x ActionKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ActionKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_stint_v1_job_proto_enumTypes[5].Descriptor()
+}
+
+func (ActionKind) Type() protoreflect.EnumType {
+	return &file_stint_v1_job_proto_enumTypes[5]
+}
+
+func (x ActionKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ActionKind.Descriptor instead.
+func (ActionKind) EnumDescriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
+}
+
 // WaitUntil says how far a job shall come.
 type WaitUntil int32
 
@@ -403,11 +452,11 @@ func (x WaitUntil) String() string {
 }
 
 func (WaitUntil) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[5].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[6].Descriptor()
 }
 
 func (WaitUntil) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[5]
+	return &file_stint_v1_job_proto_enumTypes[6]
 }
 
 func (x WaitUntil) Number() protoreflect.EnumNumber {
@@ -416,7 +465,7 @@ func (x WaitUntil) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WaitUntil.Descriptor instead.
 func (WaitUntil) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 // InterruptStatus says what an interrupt did.
@@ -468,11 +517,11 @@ func (x InterruptStatus) String() string {
 }
 
 func (InterruptStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[6].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[7].Descriptor()
 }
 
 func (InterruptStatus) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[6]
+	return &file_stint_v1_job_proto_enumTypes[7]
 }
 
 func (x InterruptStatus) Number() protoreflect.EnumNumber {
@@ -481,7 +530,7 @@ func (x InterruptStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InterruptStatus.Descriptor instead.
 func (InterruptStatus) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 // RetryPolicy says how often and how fast a failed job is tried again. A field left out is taken from the queue's
@@ -1259,7 +1308,9 @@ type Job struct {
 	// The trace it was submitted under.
 	TraceContext *TraceContext `protobuf:"bytes,23,opt,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty"`
 	// Changes whenever the job does; opaque.
-	Etag          string `protobuf:"bytes,24,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,24,opt,name=etag,proto3" json:"etag,omitempty"`
+	// What people did to it, oldest first; the last twenty. FULL only.
+	Actions       []*Action `protobuf:"bytes,25,rep,name=actions,proto3" json:"actions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1462,6 +1513,86 @@ func (x *Job) GetEtag() string {
 	return ""
 }
 
+func (x *Job) GetActions() []*Action {
+	if x != nil {
+		return x.Actions
+	}
+	return nil
+}
+
+// Action is what somebody did to a job.
+type Action struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it was.
+	Kind ActionKind `protobuf:"varint,1,opt,name=kind,proto3,enum=stint.v1.ActionKind" json:"kind,omitempty"`
+	// Why, in their own words.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who, in their own words.
+	Requester string `protobuf:"bytes,3,opt,name=requester,proto3" json:"requester,omitempty"`
+	// When.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Action) Reset() {
+	*x = Action{}
+	mi := &file_stint_v1_job_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Action) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Action) ProtoMessage() {}
+
+func (x *Action) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Action.ProtoReflect.Descriptor instead.
+func (*Action) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Action) GetKind() ActionKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ActionKind_ACTION_KIND_UNSPECIFIED
+}
+
+func (x *Action) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Action) GetRequester() string {
+	if x != nil {
+		return x.Requester
+	}
+	return ""
+}
+
+func (x *Action) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 // JobFilter selects jobs: those that match every field that is set.
 type JobFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1483,7 +1614,7 @@ type JobFilter struct {
 
 func (x *JobFilter) Reset() {
 	*x = JobFilter{}
-	mi := &file_stint_v1_job_proto_msgTypes[11]
+	mi := &file_stint_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1626,7 @@ func (x *JobFilter) String() string {
 func (*JobFilter) ProtoMessage() {}
 
 func (x *JobFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[11]
+	mi := &file_stint_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1639,7 @@ func (x *JobFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFilter.ProtoReflect.Descriptor instead.
 func (*JobFilter) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobFilter) GetQueue() string {
@@ -1566,7 +1697,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[12]
+	mi := &file_stint_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1709,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[12]
+	mi := &file_stint_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1722,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetJobRequest) GetId() string {
@@ -1619,7 +1750,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[13]
+	mi := &file_stint_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1762,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[13]
+	mi := &file_stint_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1775,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -1673,7 +1804,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[14]
+	mi := &file_stint_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1816,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[14]
+	mi := &file_stint_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1829,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListJobsRequest) GetFilter() *JobFilter {
@@ -1749,7 +1880,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[15]
+	mi := &file_stint_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +1892,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[15]
+	mi := &file_stint_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +1905,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -1802,7 +1933,7 @@ type CountJobsRequest struct {
 
 func (x *CountJobsRequest) Reset() {
 	*x = CountJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[16]
+	mi := &file_stint_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1945,7 @@ func (x *CountJobsRequest) String() string {
 func (*CountJobsRequest) ProtoMessage() {}
 
 func (x *CountJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[16]
+	mi := &file_stint_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1958,7 @@ func (x *CountJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountJobsRequest.ProtoReflect.Descriptor instead.
 func (*CountJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CountJobsRequest) GetFilter() *JobFilter {
@@ -1850,7 +1981,7 @@ type CountJobsResponse struct {
 
 func (x *CountJobsResponse) Reset() {
 	*x = CountJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[17]
+	mi := &file_stint_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +1993,7 @@ func (x *CountJobsResponse) String() string {
 func (*CountJobsResponse) ProtoMessage() {}
 
 func (x *CountJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[17]
+	mi := &file_stint_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +2006,7 @@ func (x *CountJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountJobsResponse.ProtoReflect.Descriptor instead.
 func (*CountJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CountJobsResponse) GetCounts() *JobCounts {
@@ -1919,7 +2050,7 @@ type JobCounts struct {
 
 func (x *JobCounts) Reset() {
 	*x = JobCounts{}
-	mi := &file_stint_v1_job_proto_msgTypes[18]
+	mi := &file_stint_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2062,7 @@ func (x *JobCounts) String() string {
 func (*JobCounts) ProtoMessage() {}
 
 func (x *JobCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[18]
+	mi := &file_stint_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2075,7 @@ func (x *JobCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCounts.ProtoReflect.Descriptor instead.
 func (*JobCounts) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JobCounts) GetScheduled() uint64 {
@@ -2025,7 +2156,7 @@ type WaitJobRequest struct {
 
 func (x *WaitJobRequest) Reset() {
 	*x = WaitJobRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[19]
+	mi := &file_stint_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2168,7 @@ func (x *WaitJobRequest) String() string {
 func (*WaitJobRequest) ProtoMessage() {}
 
 func (x *WaitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[19]
+	mi := &file_stint_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2181,7 @@ func (x *WaitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitJobRequest.ProtoReflect.Descriptor instead.
 func (*WaitJobRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WaitJobRequest) GetId() string {
@@ -2087,7 +2218,7 @@ type WaitJobResponse struct {
 
 func (x *WaitJobResponse) Reset() {
 	*x = WaitJobResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[20]
+	mi := &file_stint_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2230,7 @@ func (x *WaitJobResponse) String() string {
 func (*WaitJobResponse) ProtoMessage() {}
 
 func (x *WaitJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[20]
+	mi := &file_stint_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2243,7 @@ func (x *WaitJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitJobResponse.ProtoReflect.Descriptor instead.
 func (*WaitJobResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WaitJobResponse) GetJob() *Job {
@@ -2156,7 +2287,7 @@ type InterruptJobsRequest struct {
 
 func (x *InterruptJobsRequest) Reset() {
 	*x = InterruptJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[21]
+	mi := &file_stint_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2168,7 +2299,7 @@ func (x *InterruptJobsRequest) String() string {
 func (*InterruptJobsRequest) ProtoMessage() {}
 
 func (x *InterruptJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[21]
+	mi := &file_stint_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2181,7 +2312,7 @@ func (x *InterruptJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptJobsRequest.ProtoReflect.Descriptor instead.
 func (*InterruptJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *InterruptJobsRequest) GetIds() []string {
@@ -2266,7 +2397,7 @@ type InterruptResult struct {
 
 func (x *InterruptResult) Reset() {
 	*x = InterruptResult{}
-	mi := &file_stint_v1_job_proto_msgTypes[22]
+	mi := &file_stint_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2409,7 @@ func (x *InterruptResult) String() string {
 func (*InterruptResult) ProtoMessage() {}
 
 func (x *InterruptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[22]
+	mi := &file_stint_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2422,7 @@ func (x *InterruptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptResult.ProtoReflect.Descriptor instead.
 func (*InterruptResult) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *InterruptResult) GetId() string {
@@ -2342,7 +2473,7 @@ type InterruptJobsResponse struct {
 
 func (x *InterruptJobsResponse) Reset() {
 	*x = InterruptJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[23]
+	mi := &file_stint_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2354,7 +2485,7 @@ func (x *InterruptJobsResponse) String() string {
 func (*InterruptJobsResponse) ProtoMessage() {}
 
 func (x *InterruptJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[23]
+	mi := &file_stint_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2367,7 +2498,7 @@ func (x *InterruptJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptJobsResponse.ProtoReflect.Descriptor instead.
 func (*InterruptJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InterruptJobsResponse) GetResults() []*InterruptResult {
@@ -2389,6 +2520,10 @@ type RetryJobsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The jobs, 1 to 1,000. None: by filter.
 	Ids []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	// Why; kept in the job's actions; at most 1,024 bytes.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who asks, in their own words; at most 200 bytes.
+	Requester string `protobuf:"bytes,4,opt,name=requester,proto3" json:"requester,omitempty"`
 	// Which jobs, instead of ids.
 	Filter *JobFilter `protobuf:"bytes,7,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Must be true for a filter that admits every job; of use with a filter only.
@@ -2405,7 +2540,7 @@ type RetryJobsRequest struct {
 
 func (x *RetryJobsRequest) Reset() {
 	*x = RetryJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[24]
+	mi := &file_stint_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2552,7 @@ func (x *RetryJobsRequest) String() string {
 func (*RetryJobsRequest) ProtoMessage() {}
 
 func (x *RetryJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[24]
+	mi := &file_stint_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2565,7 @@ func (x *RetryJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobsRequest.ProtoReflect.Descriptor instead.
 func (*RetryJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{24}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RetryJobsRequest) GetIds() []string {
@@ -2438,6 +2573,20 @@ func (x *RetryJobsRequest) GetIds() []string {
 		return x.Ids
 	}
 	return nil
+}
+
+func (x *RetryJobsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RetryJobsRequest) GetRequester() string {
+	if x != nil {
+		return x.Requester
+	}
+	return ""
 }
 
 func (x *RetryJobsRequest) GetFilter() *JobFilter {
@@ -2490,7 +2639,7 @@ type JobResult struct {
 
 func (x *JobResult) Reset() {
 	*x = JobResult{}
-	mi := &file_stint_v1_job_proto_msgTypes[25]
+	mi := &file_stint_v1_job_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2651,7 @@ func (x *JobResult) String() string {
 func (*JobResult) ProtoMessage() {}
 
 func (x *JobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[25]
+	mi := &file_stint_v1_job_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2664,7 @@ func (x *JobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResult.ProtoReflect.Descriptor instead.
 func (*JobResult) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{25}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JobResult) GetId() string {
@@ -2552,7 +2701,7 @@ type RetryJobsResponse struct {
 
 func (x *RetryJobsResponse) Reset() {
 	*x = RetryJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[26]
+	mi := &file_stint_v1_job_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2564,7 +2713,7 @@ func (x *RetryJobsResponse) String() string {
 func (*RetryJobsResponse) ProtoMessage() {}
 
 func (x *RetryJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[26]
+	mi := &file_stint_v1_job_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2577,7 +2726,7 @@ func (x *RetryJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobsResponse.ProtoReflect.Descriptor instead.
 func (*RetryJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{26}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RetryJobsResponse) GetResults() []*JobResult {
@@ -2615,7 +2764,7 @@ type DeleteJobsRequest struct {
 
 func (x *DeleteJobsRequest) Reset() {
 	*x = DeleteJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[27]
+	mi := &file_stint_v1_job_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2627,7 +2776,7 @@ func (x *DeleteJobsRequest) String() string {
 func (*DeleteJobsRequest) ProtoMessage() {}
 
 func (x *DeleteJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[27]
+	mi := &file_stint_v1_job_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2640,7 +2789,7 @@ func (x *DeleteJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{27}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeleteJobsRequest) GetIds() []string {
@@ -2698,7 +2847,7 @@ type DeleteJobsResponse struct {
 
 func (x *DeleteJobsResponse) Reset() {
 	*x = DeleteJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[28]
+	mi := &file_stint_v1_job_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2859,7 @@ func (x *DeleteJobsResponse) String() string {
 func (*DeleteJobsResponse) ProtoMessage() {}
 
 func (x *DeleteJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[28]
+	mi := &file_stint_v1_job_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2872,7 @@ func (x *DeleteJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{28}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeleteJobsResponse) GetResults() []*JobResult {
@@ -2799,7 +2948,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\asnoozes\x18\x04 \x01(\rR\asnoozes\x12\x1e\n" +
 	"\n" +
 	"deliveries\x18\x05 \x01(\rR\n" +
-	"deliveries\"\xa8\b\n" +
+	"deliveries\"\xd4\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12(\n" +
@@ -2827,10 +2976,16 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\asubject\x18\x15 \x01(\tR\asubject\x12+\n" +
 	"\x06policy\x18\x16 \x01(\v2\x13.stint.v1.JobPolicyR\x06policy\x12;\n" +
 	"\rtrace_context\x18\x17 \x01(\v2\x16.stint.v1.TraceContextR\ftraceContext\x12\x12\n" +
-	"\x04etag\x18\x18 \x01(\tR\x04etag\x1a9\n" +
+	"\x04etag\x18\x18 \x01(\tR\x04etag\x12*\n" +
+	"\aactions\x18\x19 \x03(\v2\x10.stint.v1.ActionR\aactions\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe5\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x01\n" +
+	"\x06Action\x12(\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x14.stint.v1.ActionKindR\x04kind\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1c\n" +
+	"\trequester\x18\x03 \x01(\tR\trequester\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xe5\x02\n" +
 	"\tJobFilter\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12*\n" +
 	"\x06states\x18\x02 \x03(\x0e2\x12.stint.v1.JobStateR\x06states\x127\n" +
@@ -2898,9 +3053,11 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\v2\x13.stint.v1.ItemErrorR\x05error\"s\n" +
 	"\x15InterruptJobsResponse\x123\n" +
 	"\aresults\x18\x01 \x03(\v2\x19.stint.v1.InterruptResultR\aresults\x12%\n" +
-	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken\"\xc6\x01\n" +
+	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken\"\xfc\x01\n" +
 	"\x10RetryJobsRequest\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\x12+\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1c\n" +
+	"\trequester\x18\x04 \x01(\tR\trequester\x12+\n" +
 	"\x06filter\x18\a \x01(\v2\x13.stint.v1.JobFilterR\x06filter\x12\x10\n" +
 	"\x03all\x18\b \x01(\bR\x03all\x12\x17\n" +
 	"\adry_run\x18\t \x01(\bR\x06dryRun\x12%\n" +
@@ -2961,7 +3118,11 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\aJobView\x12\x18\n" +
 	"\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n" +
-	"\rJOB_VIEW_FULL\x10\x02*T\n" +
+	"\rJOB_VIEW_FULL\x10\x02*@\n" +
+	"\n" +
+	"ActionKind\x12\x1b\n" +
+	"\x17ACTION_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11ACTION_KIND_RETRY\x10\x01*T\n" +
 	"\tWaitUntil\x12\x1a\n" +
 	"\x16WAIT_UNTIL_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eWAIT_UNTIL_END\x10\x01\x12\x17\n" +
@@ -3000,148 +3161,153 @@ func file_stint_v1_job_proto_rawDescGZIP() []byte {
 	return file_stint_v1_job_proto_rawDescData
 }
 
-var file_stint_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_stint_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_stint_v1_job_proto_goTypes = []any{
 	(JobState)(0),                 // 0: stint.v1.JobState
 	(Priority)(0),                 // 1: stint.v1.Priority
 	(ParkReason)(0),               // 2: stint.v1.ParkReason
 	(SubmitStatus)(0),             // 3: stint.v1.SubmitStatus
 	(JobView)(0),                  // 4: stint.v1.JobView
-	(WaitUntil)(0),                // 5: stint.v1.WaitUntil
-	(InterruptStatus)(0),          // 6: stint.v1.InterruptStatus
-	(*RetryPolicy)(nil),           // 7: stint.v1.RetryPolicy
-	(*ExponentialBackoff)(nil),    // 8: stint.v1.ExponentialBackoff
-	(*JobSpec)(nil),               // 9: stint.v1.JobSpec
-	(*SubmitRequest)(nil),         // 10: stint.v1.SubmitRequest
-	(*SubmitResponse)(nil),        // 11: stint.v1.SubmitResponse
-	(*SubmitJobsRequest)(nil),     // 12: stint.v1.SubmitJobsRequest
-	(*SubmitJobsResponse)(nil),    // 13: stint.v1.SubmitJobsResponse
-	(*SubmitResult)(nil),          // 14: stint.v1.SubmitResult
-	(*JobPolicy)(nil),             // 15: stint.v1.JobPolicy
-	(*JobCounters)(nil),           // 16: stint.v1.JobCounters
-	(*Job)(nil),                   // 17: stint.v1.Job
-	(*JobFilter)(nil),             // 18: stint.v1.JobFilter
-	(*GetJobRequest)(nil),         // 19: stint.v1.GetJobRequest
-	(*GetJobResponse)(nil),        // 20: stint.v1.GetJobResponse
-	(*ListJobsRequest)(nil),       // 21: stint.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),      // 22: stint.v1.ListJobsResponse
-	(*CountJobsRequest)(nil),      // 23: stint.v1.CountJobsRequest
-	(*CountJobsResponse)(nil),     // 24: stint.v1.CountJobsResponse
-	(*JobCounts)(nil),             // 25: stint.v1.JobCounts
-	(*WaitJobRequest)(nil),        // 26: stint.v1.WaitJobRequest
-	(*WaitJobResponse)(nil),       // 27: stint.v1.WaitJobResponse
-	(*InterruptJobsRequest)(nil),  // 28: stint.v1.InterruptJobsRequest
-	(*InterruptResult)(nil),       // 29: stint.v1.InterruptResult
-	(*InterruptJobsResponse)(nil), // 30: stint.v1.InterruptJobsResponse
-	(*RetryJobsRequest)(nil),      // 31: stint.v1.RetryJobsRequest
-	(*JobResult)(nil),             // 32: stint.v1.JobResult
-	(*RetryJobsResponse)(nil),     // 33: stint.v1.RetryJobsResponse
-	(*DeleteJobsRequest)(nil),     // 34: stint.v1.DeleteJobsRequest
-	(*DeleteJobsResponse)(nil),    // 35: stint.v1.DeleteJobsResponse
-	nil,                           // 36: stint.v1.JobSpec.LabelsEntry
-	nil,                           // 37: stint.v1.Job.LabelsEntry
-	nil,                           // 38: stint.v1.JobFilter.LabelsEntry
-	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
-	(*Payload)(nil),               // 40: stint.v1.Payload
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
-	(*TraceContext)(nil),          // 42: stint.v1.TraceContext
-	(*ItemError)(nil),             // 43: stint.v1.ItemError
-	(*Interrupt)(nil),             // 44: stint.v1.Interrupt
-	(*Run)(nil),                   // 45: stint.v1.Run
-	(*Failure)(nil),               // 46: stint.v1.Failure
-	(InterruptLevel)(0),           // 47: stint.v1.InterruptLevel
+	(ActionKind)(0),               // 5: stint.v1.ActionKind
+	(WaitUntil)(0),                // 6: stint.v1.WaitUntil
+	(InterruptStatus)(0),          // 7: stint.v1.InterruptStatus
+	(*RetryPolicy)(nil),           // 8: stint.v1.RetryPolicy
+	(*ExponentialBackoff)(nil),    // 9: stint.v1.ExponentialBackoff
+	(*JobSpec)(nil),               // 10: stint.v1.JobSpec
+	(*SubmitRequest)(nil),         // 11: stint.v1.SubmitRequest
+	(*SubmitResponse)(nil),        // 12: stint.v1.SubmitResponse
+	(*SubmitJobsRequest)(nil),     // 13: stint.v1.SubmitJobsRequest
+	(*SubmitJobsResponse)(nil),    // 14: stint.v1.SubmitJobsResponse
+	(*SubmitResult)(nil),          // 15: stint.v1.SubmitResult
+	(*JobPolicy)(nil),             // 16: stint.v1.JobPolicy
+	(*JobCounters)(nil),           // 17: stint.v1.JobCounters
+	(*Job)(nil),                   // 18: stint.v1.Job
+	(*Action)(nil),                // 19: stint.v1.Action
+	(*JobFilter)(nil),             // 20: stint.v1.JobFilter
+	(*GetJobRequest)(nil),         // 21: stint.v1.GetJobRequest
+	(*GetJobResponse)(nil),        // 22: stint.v1.GetJobResponse
+	(*ListJobsRequest)(nil),       // 23: stint.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),      // 24: stint.v1.ListJobsResponse
+	(*CountJobsRequest)(nil),      // 25: stint.v1.CountJobsRequest
+	(*CountJobsResponse)(nil),     // 26: stint.v1.CountJobsResponse
+	(*JobCounts)(nil),             // 27: stint.v1.JobCounts
+	(*WaitJobRequest)(nil),        // 28: stint.v1.WaitJobRequest
+	(*WaitJobResponse)(nil),       // 29: stint.v1.WaitJobResponse
+	(*InterruptJobsRequest)(nil),  // 30: stint.v1.InterruptJobsRequest
+	(*InterruptResult)(nil),       // 31: stint.v1.InterruptResult
+	(*InterruptJobsResponse)(nil), // 32: stint.v1.InterruptJobsResponse
+	(*RetryJobsRequest)(nil),      // 33: stint.v1.RetryJobsRequest
+	(*JobResult)(nil),             // 34: stint.v1.JobResult
+	(*RetryJobsResponse)(nil),     // 35: stint.v1.RetryJobsResponse
+	(*DeleteJobsRequest)(nil),     // 36: stint.v1.DeleteJobsRequest
+	(*DeleteJobsResponse)(nil),    // 37: stint.v1.DeleteJobsResponse
+	nil,                           // 38: stint.v1.JobSpec.LabelsEntry
+	nil,                           // 39: stint.v1.Job.LabelsEntry
+	nil,                           // 40: stint.v1.JobFilter.LabelsEntry
+	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
+	(*Payload)(nil),               // 42: stint.v1.Payload
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
+	(*TraceContext)(nil),          // 44: stint.v1.TraceContext
+	(*ItemError)(nil),             // 45: stint.v1.ItemError
+	(*Interrupt)(nil),             // 46: stint.v1.Interrupt
+	(*Run)(nil),                   // 47: stint.v1.Run
+	(*Failure)(nil),               // 48: stint.v1.Failure
+	(InterruptLevel)(0),           // 49: stint.v1.InterruptLevel
 }
 var file_stint_v1_job_proto_depIdxs = []int32{
-	8,  // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
-	39, // 1: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
-	39, // 2: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
-	40, // 3: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
+	9,  // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
+	41, // 1: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
+	41, // 2: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
+	42, // 3: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
 	1,  // 4: stint.v1.JobSpec.priority:type_name -> stint.v1.Priority
-	41, // 5: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
-	39, // 6: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
-	41, // 7: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
-	39, // 8: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
-	7,  // 9: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
-	36, // 10: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
-	42, // 11: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
-	9,  // 12: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
-	14, // 13: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
-	9,  // 14: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
-	14, // 15: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
+	43, // 5: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
+	41, // 6: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
+	43, // 7: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
+	41, // 8: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
+	8,  // 9: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
+	38, // 10: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
+	44, // 11: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
+	10, // 12: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
+	15, // 13: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
+	10, // 14: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
+	15, // 15: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
 	3,  // 16: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
 	0,  // 17: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
-	43, // 18: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
-	15, // 19: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
-	39, // 20: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
-	7,  // 21: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
+	45, // 18: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
+	16, // 19: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
+	41, // 20: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
+	8,  // 21: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
 	0,  // 22: stint.v1.Job.state:type_name -> stint.v1.JobState
 	1,  // 23: stint.v1.Job.priority:type_name -> stint.v1.Priority
-	40, // 24: stint.v1.Job.payload:type_name -> stint.v1.Payload
-	41, // 25: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	41, // 26: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
-	41, // 27: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
-	41, // 28: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	16, // 29: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
-	44, // 30: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
+	42, // 24: stint.v1.Job.payload:type_name -> stint.v1.Payload
+	43, // 25: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	43, // 26: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
+	43, // 27: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
+	43, // 28: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	17, // 29: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
+	46, // 30: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
 	2,  // 31: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
-	45, // 32: stint.v1.Job.run:type_name -> stint.v1.Run
-	45, // 33: stint.v1.Job.history:type_name -> stint.v1.Run
-	40, // 34: stint.v1.Job.result:type_name -> stint.v1.Payload
-	46, // 35: stint.v1.Job.failure:type_name -> stint.v1.Failure
-	37, // 36: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
-	15, // 37: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
-	42, // 38: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
-	0,  // 39: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
-	38, // 40: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
-	41, // 41: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
-	41, // 42: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
-	4,  // 43: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
-	17, // 44: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
-	18, // 45: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
-	4,  // 46: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
-	17, // 47: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
-	18, // 48: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
-	25, // 49: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
-	5,  // 50: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
-	4,  // 51: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
-	17, // 52: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
-	47, // 53: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
-	18, // 54: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
-	6,  // 55: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
-	0,  // 56: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
-	47, // 57: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
-	43, // 58: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
-	29, // 59: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
-	18, // 60: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
-	0,  // 61: stint.v1.JobResult.state:type_name -> stint.v1.JobState
-	43, // 62: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
-	32, // 63: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
-	18, // 64: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
-	32, // 65: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
-	10, // 66: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
-	12, // 67: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
-	19, // 68: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
-	21, // 69: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
-	23, // 70: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
-	26, // 71: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
-	28, // 72: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
-	31, // 73: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
-	34, // 74: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
-	11, // 75: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
-	13, // 76: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
-	20, // 77: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
-	22, // 78: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
-	24, // 79: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
-	27, // 80: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
-	30, // 81: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
-	33, // 82: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
-	35, // 83: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
-	75, // [75:84] is the sub-list for method output_type
-	66, // [66:75] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	47, // 32: stint.v1.Job.run:type_name -> stint.v1.Run
+	47, // 33: stint.v1.Job.history:type_name -> stint.v1.Run
+	42, // 34: stint.v1.Job.result:type_name -> stint.v1.Payload
+	48, // 35: stint.v1.Job.failure:type_name -> stint.v1.Failure
+	39, // 36: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
+	16, // 37: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
+	44, // 38: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
+	19, // 39: stint.v1.Job.actions:type_name -> stint.v1.Action
+	5,  // 40: stint.v1.Action.kind:type_name -> stint.v1.ActionKind
+	43, // 41: stint.v1.Action.time:type_name -> google.protobuf.Timestamp
+	0,  // 42: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
+	40, // 43: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
+	43, // 44: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
+	43, // 45: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
+	4,  // 46: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
+	18, // 47: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
+	20, // 48: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
+	4,  // 49: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
+	18, // 50: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
+	20, // 51: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
+	27, // 52: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
+	6,  // 53: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
+	4,  // 54: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
+	18, // 55: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
+	49, // 56: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
+	20, // 57: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
+	7,  // 58: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
+	0,  // 59: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
+	49, // 60: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
+	45, // 61: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
+	31, // 62: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
+	20, // 63: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
+	0,  // 64: stint.v1.JobResult.state:type_name -> stint.v1.JobState
+	45, // 65: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
+	34, // 66: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
+	20, // 67: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
+	34, // 68: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
+	11, // 69: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
+	13, // 70: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
+	21, // 71: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
+	23, // 72: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
+	25, // 73: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
+	28, // 74: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
+	30, // 75: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
+	33, // 76: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
+	36, // 77: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
+	12, // 78: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
+	14, // 79: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
+	22, // 80: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
+	24, // 81: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
+	26, // 82: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
+	29, // 83: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
+	32, // 84: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
+	35, // 85: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
+	37, // 86: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
+	78, // [78:87] is the sub-list for method output_type
+	69, // [69:78] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_job_proto_init() }
@@ -3165,8 +3331,8 @@ func file_stint_v1_job_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_job_proto_rawDesc), len(file_stint_v1_job_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   32,
+			NumEnums:      8,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
