@@ -71,6 +71,11 @@ func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, er
 		m.Result = wirePayload(result, j.Result.ContentType)
 	}
 	m.History = wireHistory(j.History)
+	for _, a := range j.Actions {
+		m.Actions = append(m.Actions, &stintv1.Action{
+			Kind: stintv1.ActionKind(a.Kind), Reason: a.Reason, Requester: a.Requester, Time: wireTime(a.Time),
+		})
+	}
 	return m, nil
 }
 

@@ -1,10 +1,10 @@
 // Package server speaks stint.v1: it turns messages into calls of the store and the dispatcher, and what comes back
 // into answers.
 //
-// One [Server] implements the three services. The files follow the services and their nouns: jobs.go, submit.go,
-// wait.go and queues.go answer producers and operators, worker.go and session.go answer workers. Wire and domain meet
-// in the convert files only; the limits of every request stand in the validate files; errors.go maps what went wrong
-// to what a caller is told.
+// One [Server] implements the three services. The files follow the services and their nouns: jobs.go, change.go,
+// submit.go, wait.go and queues.go answer producers and operators, worker.go and session.go answer workers. Wire and
+// domain meet in the convert files only; the limits of every request stand in the validate files; errors.go maps what
+// went wrong to what a caller is told.
 //
 // # A call's way in
 //

@@ -65,6 +65,7 @@ var (
 	errTokenUnknown   = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_TOKEN_UNKNOWN, field: "lease_token", message: "no run of this server has this token, or its job was deleted"}
 	errTokenStale     = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_TOKEN_STALE, field: "lease_token", message: "the run no longer owns its job"}
 	errPageToken      = &refusal{code: codes.InvalidArgument, reason: stintv1.Reason_REASON_PAGE_TOKEN_INVALID, field: "page_token", message: "the page token is not one of this query's"}
+	errContinueToken  = &refusal{code: codes.InvalidArgument, reason: stintv1.Reason_REASON_PAGE_TOKEN_INVALID, field: "continue_token", message: "the continue token is not one of this query's"}
 	errEtag           = &refusal{code: codes.Aborted, reason: stintv1.Reason_REASON_ETAG_MISMATCH, field: "etag", message: "the queue changed since the etag was read"}
 	errStopping       = &refusal{code: codes.Unavailable, reason: stintv1.Reason_REASON_SERVER_STOPPING, message: "the server is stopping", retryAfter: time.Second}
 	errInstanceInUse  = &refusal{code: codes.AlreadyExists, reason: stintv1.Reason_REASON_INSTANCE_IN_USE, field: "hello.instance_id", message: "another session of this instance is alive, and the resume token is not its own"}

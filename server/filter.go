@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -75,6 +76,11 @@ func filterFrom(m *stintv1.JobFilter) jobFilter {
 // byQueue reports whether the filter asks for queues and states only, of which the store keeps counts.
 func (f *jobFilter) byQueue() bool {
 	return len(f.labels) == 0 && f.subject == "" && f.from.IsZero() && f.before.IsZero()
+}
+
+// everything reports whether the filter leaves no job out.
+func (f *jobFilter) everything() bool {
+	return f.byQueue() && f.queue == queuePattern{prefix: true} && !slices.Contains(f.states[:], false)
 }
 
 func (f *jobFilter) matches(j *job.Job) bool {

@@ -169,7 +169,7 @@ func (s *Server) scanCounts(ctx context.Context, filter *jobFilter) (*stintv1.Co
 	return &stintv1.CountJobsResponse{Counts: wireCounts(counts), AtLeast: next != 0}, nil
 }
 
-// InterruptJobs interrupts each job, in one transaction.
+// InterruptJobs interrupts each job, or the next page of jobs, in one transaction.
 func (s *Server) InterruptJobs(ctx context.Context, m *stintv1.InterruptJobsRequest) (*stintv1.InterruptJobsResponse, error) {
 	if err := checkInterruptJobs(m); err != nil {
 		return nil, err
@@ -183,17 +183,16 @@ func (s *Server) InterruptJobs(ctx context.Context, m *stintv1.InterruptJobsRequ
 		Grace:        delayFrom(m.GetGrace()),
 		HardDeadline: delayFrom(m.GetHardDeadline()),
 	}
-	effects := make([]job.InterruptEffect, len(m.GetIds()))
-	changed, err := s.changeJobs(ctx, m.GetIds(), func(now time.Time, i int, j *job.Job) (next *job.Job, err error) {
-		next, effects[i], err = j.RequestInterrupt(now, request)
-		return next, err
+	query := &stintv1.InterruptJobsRequest{Filter: m.GetFilter(), Level: m.GetLevel()}
+	changed, token, err := s.changeJobs(ctx, m, query, func(now time.Time, j *job.Job) (*job.Job, job.InterruptEffect, error) {
+		return j.RequestInterrupt(now, request)
 	})
 	if err != nil {
 		return nil, err
 	}
-	answer := &stintv1.InterruptJobsResponse{Results: make([]*stintv1.InterruptResult, len(changed))}
+	answer := &stintv1.InterruptJobsResponse{Results: make([]*stintv1.InterruptResult, len(changed)), ContinueToken: token}
 	for i, c := range changed {
-		r := &stintv1.InterruptResult{Id: m.GetIds()[i], State: stintv1.JobState(c.state)}
+		r := &stintv1.InterruptResult{Id: c.id, State: stintv1.JobState(c.state)}
 		if c.job != nil {
 			r.Level = stintv1.InterruptLevel(c.job.Interrupt.Level)
 		}
@@ -203,45 +202,51 @@ func (s *Server) InterruptJobs(ctx context.Context, m *stintv1.InterruptJobsRequ
 		case c.err != nil:
 			r.Error = s.refuseItem(i, c.err)
 		default:
-			r.Status = stintv1.InterruptStatus(effects[i])
+			r.Status = stintv1.InterruptStatus(c.effect)
 		}
 		answer.Results[i] = r
 	}
 	return answer, nil
 }
 
-// RetryJobs makes each job run again, in one transaction.
+// RetryJobs makes each job run again, or each of the next page, in one transaction.
 func (s *Server) RetryJobs(ctx context.Context, m *stintv1.RetryJobsRequest) (*stintv1.RetryJobsResponse, error) {
-	if err := checkCount("ids", len(m.GetIds())); err != nil {
+	if err := checkTargets(m); err != nil {
 		return nil, err
 	}
-	changed, err := s.changeJobs(ctx, m.GetIds(), func(now time.Time, _ int, j *job.Job) (*job.Job, error) {
-		return j.Retry(now)
+	if err := checkWho(m.GetReason(), m.GetRequester()); err != nil {
+		return nil, err
+	}
+	query := &stintv1.RetryJobsRequest{Filter: m.GetFilter()}
+	changed, token, err := s.changeJobs(ctx, m, query, func(now time.Time, j *job.Job) (*job.Job, job.InterruptEffect, error) {
+		next, err := j.RetryBy(now, m.GetReason(), m.GetRequester())
+		return next, 0, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &stintv1.RetryJobsResponse{Results: s.jobResults(m.GetIds(), changed)}, nil
+	return &stintv1.RetryJobsResponse{Results: s.jobResults(changed), ContinueToken: token}, nil
 }
 
-// DeleteJobs deletes each job, in one transaction.
+// DeleteJobs deletes each job, or each of the next page, in one transaction.
 func (s *Server) DeleteJobs(ctx context.Context, m *stintv1.DeleteJobsRequest) (*stintv1.DeleteJobsResponse, error) {
-	if err := checkCount("ids", len(m.GetIds())); err != nil {
+	if err := checkTargets(m); err != nil {
 		return nil, err
 	}
-	changed, err := s.changeJobs(ctx, m.GetIds(), func(_ time.Time, _ int, j *job.Job) (*job.Job, error) {
-		return nil, j.CanDelete()
+	query := &stintv1.DeleteJobsRequest{Filter: m.GetFilter()}
+	changed, token, err := s.changeJobs(ctx, m, query, func(_ time.Time, j *job.Job) (*job.Job, job.InterruptEffect, error) {
+		return nil, 0, j.CanDelete()
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &stintv1.DeleteJobsResponse{Results: s.jobResults(m.GetIds(), changed)}, nil
+	return &stintv1.DeleteJobsResponse{Results: s.jobResults(changed), ContinueToken: token}, nil
 }
 
-func (s *Server) jobResults(ids []string, changed []changedJob) []*stintv1.JobResult {
+func (s *Server) jobResults(changed []changedJob) []*stintv1.JobResult {
 	results := make([]*stintv1.JobResult, len(changed))
 	for i, c := range changed {
-		results[i] = &stintv1.JobResult{Id: ids[i]}
+		results[i] = &stintv1.JobResult{Id: c.id}
 		if c.err != nil {
 			results[i].Error = s.refuseItem(i, c.err)
 		}
@@ -250,57 +255,4 @@ func (s *Server) jobResults(ids []string, changed []changedJob) []*stintv1.JobRe
 		}
 	}
 	return results
-}
-
-// changedJob is what became of one job of a request.
-type changedJob struct {
-	job   *job.Job  // as it is now; nil if it is gone or unknown
-	state job.State // also of a job that is known by its state only
-	err   error
-}
-
-// changeJobs puts what fn makes of each of the jobs, as if they had come one after another. fn gets the item's index
-// and the job and returns the next version: the same for no change, nil to delete it. Its errors are the item's.
-func (s *Server) changeJobs(ctx context.Context, asked []string,
-	fn func(now time.Time, i int, j *job.Job) (*job.Job, error),
-) ([]changedJob, error) {
-	ids, parsed := make([]job.ID, len(asked)), make([]error, len(asked))
-	for i, id := range asked {
-		ids[i], parsed[i] = parseID("id", id)
-	}
-	var changed []changedJob
-	err := s.store.Update(ctx, func(tx store.Tx) error {
-		changed = make([]changedJob, len(ids))
-		found, err := tx.Find(ids)
-		if err != nil {
-			return err
-		}
-		now := make(map[job.ID]*job.Job, len(ids)) // the versions that earlier items left
-		var changes []store.Change
-		for i, id := range ids {
-			c, j := &changed[i], found[i].Job
-			if earlier, repeated := now[id]; repeated {
-				j = earlier
-			}
-			switch {
-			case parsed[i] != nil:
-				c.err = parsed[i]
-			case j == nil:
-				c.err, c.state = errJobNotFound, found[i].State
-			default:
-				next, err := fn(tx.Now(), i, j)
-				if c.err = err; err != nil {
-					next = j
-				} else if next != j {
-					changes = append(changes, store.Change{Old: j, New: next})
-				}
-				c.job, now[id] = next, next
-			}
-			if c.job != nil {
-				c.state = c.job.State
-			}
-		}
-		return tx.Put(changes...)
-	})
-	return changed, err
 }

@@ -190,8 +190,15 @@ func TestRetryReopens(t *testing.T) {
 		if before.GetState() != failed || before.GetFailure().GetType() != "T" || before.GetCounters().GetAttempts() != 1 || !before.GetEndTime().IsValid() {
 			t.Fatalf("the job is %v", before)
 		}
-		r.retry(r.id("a"))
+		if _, err := r.jobs.RetryJobs(r.ctx, &stintv1.RetryJobsRequest{Ids: []string{r.id("a")}, Reason: "why", Requester: "who"}); err != nil {
+			t.Fatal(err)
+		}
 		after := r.job(r.id("a"))
+		if diff := cmp.Diff([]*stintv1.Action{
+			{Kind: stintv1.ActionKind_ACTION_KIND_RETRY, Reason: "why", Requester: "who", Time: timestamppb.Now()},
+		}, after.GetActions(), protocmp.Transform()); diff != "" {
+			t.Error(diff)
+		}
 		if after.GetEpoch() != 2 || after.GetFailure() != nil || after.GetCounters().GetAttempts() != 0 || after.GetEndTime() != nil ||
 			len(after.GetHistory()) != 1 || after.GetEtag() == before.GetEtag() {
 			t.Errorf("the job became %v", after)
@@ -225,7 +232,7 @@ func TestGetJobViews(t *testing.T) {
 		if len(full.GetPayload().GetData()) != 600 || len(full.GetResult().GetData()) != 700 || len(full.GetHistory()) != 1 {
 			t.Errorf("FULL: %v", full)
 		}
-		full.Payload, full.Result, full.History = nil, nil, nil
+		full.Payload, full.Result, full.History, full.Actions = nil, nil, nil, nil
 		for _, view := range []stintv1.JobView{0, stintv1.JobView_JOB_VIEW_BASIC} {
 			got, err := r.jobs.GetJob(r.ctx, &stintv1.GetJobRequest{Id: r.id("a"), View: view})
 			if err != nil {

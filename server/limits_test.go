@@ -304,6 +304,7 @@ func TestJobLimits(t *testing.T) {
 	level := call(interruptJobs, func(m *stintv1.InterruptJobsRequest, l stintv1.InterruptLevel) { ids(m).Level = l })
 	reason := call(interruptJobs, func(m *stintv1.InterruptJobsRequest, n int) { ids(m).Reason = letters(n) })
 	requester := call(interruptJobs, func(m *stintv1.InterruptJobsRequest, n int) { ids(m).Requester = letters(n) })
+	one, none, some := []string{newID()}, &stintv1.JobFilter{}, &stintv1.JobFilter{Queue: "q"}
 	expectLimits(t, []limit{
 		{field: "jobs", at: tries(submits, 1, 1000), beyond: tries(submits, 0, 1001)},
 		{
@@ -345,10 +346,41 @@ func TestJobLimits(t *testing.T) {
 				tries(call(retryJobs, func(m *stintv1.RetryJobsRequest, n int) { m.Ids = many(n, newID()) }), 0, 1001)...),
 				tries(call(deleteJobs, func(m *stintv1.DeleteJobsRequest, n int) { m.Ids = many(n, newID()) }), 0, 1001)...),
 		},
+		{field: "filter", at: targets(target{f: some}, target{f: none, all: true}), beyond: append(targets(
+			target{f: none}, target{f: &stintv1.JobFilter{Queue: "*"}}, target{f: some, ids: one}),
+			targets(target{f: none, ids: one, all: true})...)},
+		{field: "filter.queue", beyond: targets(target{f: &stintv1.JobFilter{Queue: "*/a"}, all: true})},
+		{field: "ids", beyond: targets(target{})},
+		{field: "all", beyond: targets(target{all: true}, target{all: true, ids: one})},
+		{field: "continue_token", beyond: targets(target{token: "x"}, target{token: "x", ids: one})},
 		{field: "level", at: tries(level, retry, cancel), beyond: tries(level, 0, 3, -1)},
-		{field: "reason", at: tries(reason, 1024), beyond: tries(reason, 1025)},
-		{field: "requester", at: tries(requester, 200), beyond: tries(requester, 201)},
+		{field: "reason", at: tries(reason, 1024), beyond: append(tries(reason, 1025),
+			call(retryJobs, func(m *stintv1.RetryJobsRequest, n int) { m.Ids, m.Reason = one, letters(n) })(1025))},
+		{field: "requester", at: tries(requester, 200), beyond: append(tries(requester, 201),
+			call(retryJobs, func(m *stintv1.RetryJobsRequest, n int) { m.Ids, m.Requester = one, letters(n) })(201))},
 	})
+}
+
+// target is how a request names its jobs.
+type target struct {
+	ids   []string
+	f     *stintv1.JobFilter
+	all   bool
+	token string
+}
+
+// targets asks every request that acts on jobs to act on each of the targets, as a dry run.
+func targets(all ...target) (tried []try) {
+	for _, t := range all {
+		tried = append(tried, call(interruptJobs, func(m *stintv1.InterruptJobsRequest, t target) {
+			m.Ids, m.Filter, m.All, m.ContinueToken, m.DryRun, m.Level = t.ids, t.f, t.all, t.token, true, cancel
+		})(t), call(retryJobs, func(m *stintv1.RetryJobsRequest, t target) {
+			m.Ids, m.Filter, m.All, m.ContinueToken, m.DryRun = t.ids, t.f, t.all, t.token, true
+		})(t), call(deleteJobs, func(m *stintv1.DeleteJobsRequest, t target) {
+			m.Ids, m.Filter, m.All, m.ContinueToken, m.DryRun = t.ids, t.f, t.all, t.token, true
+		})(t))
+	}
+	return tried
 }
 
 // waitFails is how a WaitJob ends that is not taken.

@@ -267,8 +267,32 @@ func checkWaitJob(m *stintv1.WaitJobRequest) error {
 	return checkView(m.GetView())
 }
 
+// checkTargets says what is wrong with the jobs that a request names or selects.
+func checkTargets(m jobsRequest) error {
+	byFilter := m.GetFilter() != nil
+	switch {
+	case byFilter && len(m.GetIds()) > 0:
+		return invalid("filter", "jobs are named by ids or selected by a filter, not both")
+	case !byFilter && m.GetAll():
+		return invalid("all", "goes with a filter")
+	case !byFilter && m.GetContinueToken() != "":
+		return invalid("continue_token", "goes with a filter")
+	case !byFilter && len(m.GetIds()) == 0:
+		return invalid("ids", "1 to %d ids are needed, or a filter", itemsMax)
+	case !byFilter:
+		return checkCount("ids", len(m.GetIds()))
+	}
+	if err := checkJobFilter(m.GetFilter()); err != nil {
+		return err
+	}
+	if f := filterFrom(m.GetFilter()); f.everything() && !m.GetAll() {
+		return invalid("filter", "it admits every job; set all if that is what you want")
+	}
+	return nil
+}
+
 func checkInterruptJobs(m *stintv1.InterruptJobsRequest) error {
-	if err := checkCount("ids", len(m.GetIds())); err != nil {
+	if err := checkTargets(m); err != nil {
 		return err
 	}
 	switch m.GetLevel() {

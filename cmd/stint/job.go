@@ -21,10 +21,9 @@ func newJobCommand(g *globals) *cobra.Command {
 
 // jobSelection is what the flags of job list say.
 type jobSelection struct {
-	queue, subject string
-	states, labels []string
-	limit          int
-	newestFirst    bool
+	filterFlags
+	limit       int
+	newestFirst bool
 }
 
 func newJobListCommand(g *globals) *cobra.Command {
@@ -38,7 +37,10 @@ func newJobListCommand(g *globals) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			filter, err := s.filter()
 			if err != nil {
-				return usageError("%w", err)
+				return err
+			}
+			if s.limit < 0 {
+				return usageError("--limit %d: want 0 or more", s.limit)
 			}
 			// A list may be long: it has a deadline only if one is asked for, but each page has one.
 			return g.connect(c.Context(), g.timeout, func(ctx context.Context, c *client.Client) error {
@@ -46,31 +48,11 @@ func newJobListCommand(g *globals) *cobra.Command {
 			})
 		},
 	}
+	s.register(g, c)
 	f := c.Flags()
-	f.StringVar(&s.queue, "queue", "", "only of this queue, or of a pattern (media/*)")
-	f.StringArrayVar(&s.states, "state", nil, "only in this state; may be repeated")
-	f.StringArrayVar(&s.labels, "label", nil, "only with this label KEY=VALUE; may be repeated")
-	f.StringVar(&s.subject, "subject", "", "only about this subject")
 	f.IntVar(&s.limit, "limit", 0, "at most so many; 0: all")
 	f.BoolVar(&s.newestFirst, "newest-first", false, "the other way round")
-	_ = c.RegisterFlagCompletionFunc("state", completeStates)
-	_ = c.RegisterFlagCompletionFunc("queue", completeQueues(g, -1))
 	return c
-}
-
-func (s *jobSelection) filter() (*stintv1.JobFilter, error) {
-	states, err := parseStates(s.states)
-	if err != nil {
-		return nil, fmt.Errorf("--state %w", err)
-	}
-	labels, err := parseLabels(s.labels)
-	if err != nil {
-		return nil, err
-	}
-	if s.limit < 0 {
-		return nil, fmt.Errorf("--limit %d: want 0 or more", s.limit)
-	}
-	return &stintv1.JobFilter{Queue: s.queue, States: states, Labels: labels, Subject: s.subject}, nil
 }
 
 func (g *globals) listJobs(ctx context.Context, c *client.Client, filter *stintv1.JobFilter, s *jobSelection) error {

@@ -13,27 +13,49 @@ import (
 
 func newJobInterruptCommand(g *globals) *cobra.Command {
 	var level, reason string
+	var target targetFlags
 	c := &cobra.Command{
-		Use:   "interrupt ID...",
+		Use:   "interrupt [ID...]",
 		Short: "Ask jobs to stop: to come back later (retry), or for good (cancel)",
 		Long: `Ask jobs to stop. A job that is not running is CANCELLED at once by cancel and unchanged by retry. A running one is told
-through its worker, and ends as the level says unless it still succeeds.`,
-		Example: `  stint job interrupt --level cancel --reason 'wrong file' 018f4e7a-1c2d-7000-8000-000000000001`,
-		Args:    cobra.MinimumNArgs(1),
+through its worker, and ends as the level says unless it still succeeds.
+
+Jobs are named by ids, or selected by flags; then those are passed over that have ended.`,
+		Example: `  stint job interrupt --level cancel --reason 'wrong file' 018f4e7a-1c2d-7000-8000-000000000001
+  stint job interrupt --level cancel --queue thumbnails --state ready --dry-run`,
 		RunE: func(c *cobra.Command, ids []string) error {
 			l, err := parseLevel(level)
 			if err != nil {
 				return usageError("--level %w", err)
 			}
+			filter, err := target.filter(ids)
+			if err != nil {
+				return err
+			}
+			req := &stintv1.InterruptJobsRequest{
+				Ids: ids, Level: l, Reason: reason, Requester: requester(), Filter: filter, All: target.all, DryRun: target.dryRun,
+			}
+			if filter != nil {
+				// A sweep may be long: it has a deadline only if one is asked for.
+				return g.connect(c.Context(), g.timeout, func(ctx context.Context, c *client.Client) error {
+					return sweep(g, c.InterruptMatching(ctx, req), target.dryRun, deed{"interrupt", "interrupted"}, interruptChanged)
+				})
+			}
 			return g.call(c.Context(), func(ctx context.Context, c *client.Client) error {
-				return g.interruptJobs(ctx, c, &stintv1.InterruptJobsRequest{Ids: ids, Level: l, Reason: reason, Requester: requester()})
+				return g.interruptJobs(ctx, c, req)
 			})
 		},
 	}
+	target.register(g, c)
 	c.Flags().StringVar(&level, "level", "", "retry or cancel (required)")
 	c.Flags().StringVar(&reason, "reason", "", "why; kept with the job and shown to its worker")
 	_ = c.RegisterFlagCompletionFunc("level", cobra.FixedCompletions([]string{"retry", "cancel"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
+}
+
+// interruptChanged reports whether an interrupt did anything to a job.
+func interruptChanged(r *stintv1.InterruptResult) bool {
+	return r.GetStatus() != stintv1.InterruptStatus_INTERRUPT_STATUS_NO_RUN && r.GetStatus() != stintv1.InterruptStatus_INTERRUPT_STATUS_UNCHANGED
 }
 
 func (g *globals) interruptJobs(ctx context.Context, c *client.Client, req *stintv1.InterruptJobsRequest) error {
@@ -41,6 +63,7 @@ func (g *globals) interruptJobs(ctx context.Context, c *client.Client, req *stin
 	if err != nil {
 		return err
 	}
+	g.noteDryRun(req.GetDryRun())
 	errs := itemErrors{g: g}
 	err = g.print(answer, messages(answer.GetResults()), func(w io.Writer) {
 		for _, r := range answer.GetResults() {
@@ -59,43 +82,82 @@ func (g *globals) interruptJobs(ctx context.Context, c *client.Client, req *stin
 }
 
 func newJobRetryCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use:   "retry ID...",
+	var target targetFlags
+	var reason string
+	c := &cobra.Command{
+		Use:   "retry [ID...]",
 		Short: "Make jobs run again",
 		Long: `Make jobs run again: FAILED, CANCELLED, EXPIRED and PARKED ones start over with fresh budgets, SCHEDULED and BACKOFF ones
-become ready now. A running, ready or succeeded job is refused.`,
-		Example: "  stint job list --state failed -o jsonl | jq -r .id | xargs stint job retry",
-		Args:    cobra.MinimumNArgs(1),
+become ready now. A running, ready or succeeded job is refused.
+
+Jobs are named by ids, or selected by flags; then those are passed over that would be refused.`,
+		Example: `  stint job retry 018f4e7a-1c2d-7000-8000-000000000001
+  stint job retry --queue thumbnails --state failed`,
 		RunE: func(c *cobra.Command, ids []string) error {
+			filter, err := target.filter(ids)
+			if err != nil {
+				return err
+			}
+			req := &stintv1.RetryJobsRequest{
+				Ids: ids, Reason: reason, Requester: requester(), Filter: filter, All: target.all, DryRun: target.dryRun,
+			}
+			if filter != nil {
+				return g.connect(c.Context(), g.timeout, func(ctx context.Context, c *client.Client) error {
+					return sweep(g, c.RetryMatching(ctx, req), target.dryRun, deed{"retry", "retried"}, always)
+				})
+			}
 			return g.call(c.Context(), func(ctx context.Context, c *client.Client) error {
-				answer, err := c.Jobs().RetryJobs(ctx, &stintv1.RetryJobsRequest{Ids: ids})
+				answer, err := c.Jobs().RetryJobs(ctx, req)
 				if err != nil {
 					return err
 				}
+				g.noteDryRun(target.dryRun)
 				return g.printJobResults(answer, answer.GetResults())
 			})
 		},
 	}
+	target.register(g, c)
+	c.Flags().StringVar(&reason, "reason", "", "why; kept with the job")
+	return c
 }
 
 func newJobDeleteCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use:     "delete ID...",
-		Short:   "Delete jobs with all that is known of them",
-		Long:    "Delete jobs with all that is known of them, their ids too. A running job is refused: interrupt it first.",
-		Example: "  stint job delete 018f4e7a-1c2d-7000-8000-000000000001",
-		Args:    cobra.MinimumNArgs(1),
+	var target targetFlags
+	c := &cobra.Command{
+		Use:   "delete [ID...]",
+		Short: "Delete jobs with all that is known of them",
+		Long: `Delete jobs with all that is known of them, their ids too. A running job is refused: interrupt it first.
+
+Jobs are named by ids, or selected by flags; then those are passed over that are running.`,
+		Example: `  stint job delete 018f4e7a-1c2d-7000-8000-000000000001
+  stint job delete --state cancelled --before 2026-01-31T00:00:00Z --dry-run`,
 		RunE: func(c *cobra.Command, ids []string) error {
+			filter, err := target.filter(ids)
+			if err != nil {
+				return err
+			}
+			req := &stintv1.DeleteJobsRequest{Ids: ids, Filter: filter, All: target.all, DryRun: target.dryRun}
+			if filter != nil {
+				return g.connect(c.Context(), g.timeout, func(ctx context.Context, c *client.Client) error {
+					return sweep(g, c.DeleteMatching(ctx, req), target.dryRun, deed{"delete", "deleted"}, always)
+				})
+			}
 			return g.call(c.Context(), func(ctx context.Context, c *client.Client) error {
-				answer, err := c.Jobs().DeleteJobs(ctx, &stintv1.DeleteJobsRequest{Ids: ids})
+				answer, err := c.Jobs().DeleteJobs(ctx, req)
 				if err != nil {
 					return err
 				}
+				g.noteDryRun(target.dryRun)
 				return g.printJobResults(answer, answer.GetResults())
 			})
 		},
 	}
+	target.register(g, c)
+	return c
 }
+
+// always counts every job as changed.
+func always(*stintv1.JobResult) bool { return true }
 
 // printJobResults shows one line for each job, and its refusal on standard error if it was refused.
 func (g *globals) printJobResults(answer proto.Message, results []*stintv1.JobResult) error {

@@ -76,6 +76,9 @@ func TestJobList(t *testing.T) {
 		{"--label a=1", []string{audio, video}},
 		{"--label a=1 --label b=2", []string{video}},
 		{"--subject s", []string{audio}},
+		{"--since 2001-01-01T00:00:00Z --before 2199-01-01T00:00:00Z", []string{audio, video, later}},
+		{"--since 2199-01-01T00:00:00Z", nil},
+		{"--before 2001-01-01T00:00:00Z", nil},
 	} {
 		out := ok(t, append([]string{server, "job", "list"}, strings.Fields(test.flags)...)...)
 		rows := lines(out)
@@ -95,7 +98,7 @@ func TestJobList(t *testing.T) {
 	}
 	for flags, says := range map[string]string{
 		"--state lost": "--state \"lost\": want one of scheduled, ready", "--label a": "--label \"a\"",
-		"--limit -1": "--limit -1: want 0 or more", "--queue *x": "INVALID_FIELD: filter.queue", "more": "unknown command",
+		"--limit -1": "--limit -1: want 0 or more", "--since now": "--since \"now\": want a time like", "--before now": "--before \"now\"", "--queue *x": "INVALID_FIELD: filter.queue", "more": "unknown command",
 	} {
 		wantCode(t, stint(t, "", append([]string{server, "job", "list"}, strings.Fields(flags)...)...), 2, says)
 	}
@@ -155,9 +158,9 @@ func TestJobInterruptRetryDelete(t *testing.T) {
 	wantCode(t, stint(t, "", server, "job", "get", waiting), 3, "JOB_NOT_FOUND")
 
 	for args, says := range map[string]string{
-		"interrupt": "requires at least 1 arg", "interrupt x": "--level \"\": want one of retry, cancel",
+		"interrupt --level retry": "which jobs?", "interrupt x": "--level \"\": want one of retry, cancel",
 		"interrupt x --level stop": "--level \"stop\"", "interrupt x --level retry": "INVALID_FIELD: id: ",
-		"retry": "requires at least 1 arg", "delete": "requires at least 1 arg", "frobnicate": "unknown command", "": "",
+		"retry": "which jobs?", "delete --queue=": "which jobs?", "frobnicate": "unknown command", "": "",
 	} {
 		wantCode(t, stint(t, "", append([]string{server, "job"}, strings.Fields(args)...)...), 2, says)
 	}
@@ -331,12 +334,18 @@ func TestQueueSetNamesTheVersion(t *testing.T) {
 // scripted is a server of queues, as the flag that names it.
 func scripted(t *testing.T, queues stintv1.QueueServiceServer) string {
 	t.Helper()
+	return serve(t, func(s *grpc.Server) { stintv1.RegisterQueueServiceServer(s, queues) })
+}
+
+// serve is a server of what is registered, as the flag that names it.
+func serve(t *testing.T, register func(*grpc.Server)) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := grpc.NewServer()
-	stintv1.RegisterQueueServiceServer(s, queues)
+	register(s)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	t.Cleanup(func() {
@@ -393,6 +402,7 @@ func TestNoServer(t *testing.T) {
 	for _, args := range []string{
 		"submit q", "submit q --lines", "submit q --wait", "work q -- true",
 		"job get " + someID, "job list", "job wait " + someID, "job interrupt --level retry " + someID, "job retry " + someID, "job delete " + someID,
+		"job interrupt --level retry --all", "job retry --state failed", "job delete --all -o json",
 		"queue list", "queue get q", "queue set q", "queue pause q", "queue resume q", "queue delete q",
 		"worker list", "worker drain " + someID,
 	} {

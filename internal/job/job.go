@@ -74,6 +74,7 @@ type Job struct {
 	AvoidUntil time.Time // …before this time
 	Failure    *Failure  // the last failure of this epoch
 	Result     *Result   // of the accepted success
+	Actions    []Action  // of people, oldest first: the last ActionsMax
 }
 
 // Run is one attempt by one worker.

@@ -35,6 +35,16 @@ func (j *Job) Retry(now time.Time) (*Job, error) {
 	})
 }
 
+// RetryBy is Retry at somebody's request, which the job remembers. Errors: those of Retry.
+func (j *Job) RetryBy(now time.Time, reason, requester string) (*Job, error) {
+	next, err := j.Retry(now)
+	if err != nil {
+		return nil, err
+	}
+	next.record(Action{Kind: ActionRetry, Reason: reason, Requester: requester, Time: now})
+	return next, nil
+}
+
 // ReleaseByBuild reopens a PARKED job because another build than the one that parked it has registered. It returns j
 // itself if an operator parked it, or if build is the one that did. That no session of the old build is left is for
 // the caller to see to. Errors: ErrIllegal.

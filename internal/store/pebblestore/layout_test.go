@@ -119,6 +119,7 @@ func someJob() *job.Job {
 		},
 		ParkReason: job.ParkWorker, ParkBuild: "b", Avoid: job.ID{7}, AvoidUntil: now,
 		Failure: failure, Result: &job.Result{Data: []byte("r"), Size: 1, ContentType: "x"},
+		Actions: []job.Action{{Kind: job.ActionRetry, Reason: "r", Requester: "q", Time: now}, {Kind: 7}},
 	}
 }
 

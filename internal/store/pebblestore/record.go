@@ -248,6 +248,9 @@ func writeStatus(w *writer, j *job.Job) {
 	if j.Failure != nil {
 		w.message(18, func(w *writer) { writeFailure(w, j.Failure) })
 	}
+	for _, a := range j.Actions {
+		w.message(19, func(w *writer) { writeAction(w, a, base) })
+	}
 }
 
 func readStatus(j *job.Job, b []byte) error {
@@ -304,8 +307,36 @@ func readStatusPart(j *job.Job, r *reader, base int64) error {
 	case 18:
 		j.Failure = &job.Failure{}
 		return readFailure(j.Failure, r.raw)
+	case 19:
+		a, err := readAction(r.raw, base)
+		j.Actions = append(j.Actions, a)
+		return err
 	}
 	return nil
+}
+
+func writeAction(w *writer, a job.Action, base int64) {
+	w.uint(1, uint64(a.Kind))
+	w.str(2, a.Reason)
+	w.str(3, a.Requester)
+	w.time(4, a.Time, base)
+}
+
+func readAction(b []byte, base int64) (a job.Action, err error) {
+	r := reader{rest: b}
+	for r.next() {
+		switch r.field {
+		case 1:
+			a.Kind = job.ActionKind(r.v)
+		case 2:
+			a.Reason = string(r.raw)
+		case 3:
+			a.Requester = string(r.raw)
+		case 4:
+			a.Time = r.time(base)
+		}
+	}
+	return a, r.err
 }
 
 func writeCounters(w *writer, c *job.Counters) {
