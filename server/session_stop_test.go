@@ -30,7 +30,7 @@ const (
 	cancel = stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL
 )
 
-// TestSessionInterrupt: the level travels in the next verdict and in every one after it, in a heartbeat's reply and in
+// TestSessionInterrupt: the level is told at once, in the next verdict and in every one after it until it is acknowledged, in a heartbeat's reply and in
 // the welcome of a new stream; it never falls, and what the worker then reports ends as the level says.
 func TestSessionInterrupt(t *testing.T) {
 	inBubble(t, rigConfig{}, func(r *rig) {
@@ -50,11 +50,13 @@ func TestSessionInterrupt(t *testing.T) {
 		w.say(report(r.token("a/1")))
 		w.expect(`
 			- RETRY
+			< told a/1 CONTINUE under RETRY 1 of USER "make room"
 			> 4, report a/1
 			< report 4; a/1 CONTINUE 30s under RETRY 1 of USER "make room", next in ~3s
 			> 5, report a/1
 			< report 5; a/1 CONTINUE 30s under RETRY 1 of USER "make room", next in ~3s
 			- CANCEL
+			< told a/1 CONTINUE under CANCEL 2 of USER "wrong input"
 			> 6, report a/1
 			< report 6; a/1 CONTINUE 30s under CANCEL 2 of USER "wrong input", next in ~3s
 			- RETRY
@@ -96,6 +98,7 @@ func TestSessionWithdrawn(t *testing.T) {
 		w.say(report()) // its handler is gone, so that its slot is free
 		w.expect(`
 			- CANCEL
+			< told a/1 STOP WITHDRAWN
 			> 3, seen 1, report a/1
 			< report 3; a/1 STOP WITHDRAWN, next in ~3s
 			> 4, report
@@ -145,6 +148,7 @@ func TestSessionDrainWorkers(t *testing.T) {
 			> 4, report a/1
 			< report 4; a/1 CONTINUE 30s, next in ~3s
 			- 1s pass
+			< told a/1 CONTINUE under RETRY 1 of DRAIN "new release"
 			> 5, report a/1
 			< report 5; a/1 CONTINUE 30s under RETRY 1 of DRAIN "new release", next in ~3s`)
 

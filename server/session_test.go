@@ -313,6 +313,7 @@ func TestSessionMissing(t *testing.T) {
 			< assignment 3: c/1 of q in pool 0
 			> 3, seen 2, report a/1
 			< report 3; a/1 CONTINUE 30s, next in ~3s
+			< told b/1 STOP LOST
 			> 4, seen 3, report a/1 b/1 c/1
 			< report 4; a/1 CONTINUE 30s; b/1 STOP LOST; c/1 CONTINUE 30s, next in ~3s`)
 	})

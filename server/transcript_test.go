@@ -313,6 +313,9 @@ func (c *cast) request(m *stintv1.WorkRequest) string {
 	if m.GetSeen() != 0 {
 		add("seen %d", m.GetSeen())
 	}
+	for _, a := range m.GetInterruptAcks() {
+		add("act on %s %d", c.run(a.GetLeaseToken()), a.GetGeneration())
+	}
 	if n := len(m.GetFinishes()); n > 10 {
 		return fmt.Sprintf("%d, finishes of %d", m.GetSeq(), n)
 	}
@@ -373,6 +376,9 @@ func (w *talk) responses(ms []*stintv1.WorkResponse) []string {
 				line, kinds[3] = last, kinds[3][:n-1]
 			}
 			add(3, "%s, next in %s", line, cadence(a.GetNextReportIn().AsDuration()))
+		}
+		for _, v := range m.GetInterrupts() {
+			add(5, "told%s", strings.TrimPrefix(c.verdicts([]*stintv1.Verdict{v}), ";"))
 		}
 		for _, a := range m.GetAssignments() {
 			add(4, "assignment %d: %s of %s in pool %d", a.GetAssignmentSeq(), c.run(a.GetLeaseToken()), a.GetQueue(), a.GetPool())
