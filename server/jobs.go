@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -181,8 +180,10 @@ func (s *Server) InterruptJobs(ctx context.Context, m *stintv1.InterruptJobsRequ
 		Requester: m.GetRequester(),
 	}
 	effects := make([]job.InterruptEffect, len(m.GetIds()))
-	changed, err := s.changeJobs(ctx, m.GetIds(), func(now time.Time, i int, j *job.Job) (next *job.Job, err error) {
-		next, effects[i], err = j.RequestInterrupt(now, request)
+	changed, err := s.changeJobs(ctx, m.GetIds(), func(tx store.Tx, i int, j *job.Job) (next *job.Job, err error) {
+		asked := request
+		asked.Policy = policyOf(tx, j)
+		next, effects[i], err = j.RequestInterrupt(tx.Now(), asked)
 		return next, err
 	})
 	if err != nil {
@@ -212,8 +213,8 @@ func (s *Server) RetryJobs(ctx context.Context, m *stintv1.RetryJobsRequest) (*s
 	if err := checkCount("ids", len(m.GetIds())); err != nil {
 		return nil, err
 	}
-	changed, err := s.changeJobs(ctx, m.GetIds(), func(now time.Time, _ int, j *job.Job) (*job.Job, error) {
-		return j.Retry(now)
+	changed, err := s.changeJobs(ctx, m.GetIds(), func(tx store.Tx, _ int, j *job.Job) (*job.Job, error) {
+		return j.Retry(tx.Now())
 	})
 	if err != nil {
 		return nil, err
@@ -226,7 +227,7 @@ func (s *Server) DeleteJobs(ctx context.Context, m *stintv1.DeleteJobsRequest) (
 	if err := checkCount("ids", len(m.GetIds())); err != nil {
 		return nil, err
 	}
-	changed, err := s.changeJobs(ctx, m.GetIds(), func(_ time.Time, _ int, j *job.Job) (*job.Job, error) {
+	changed, err := s.changeJobs(ctx, m.GetIds(), func(_ store.Tx, _ int, j *job.Job) (*job.Job, error) {
 		return nil, j.CanDelete()
 	})
 	if err != nil {
@@ -259,7 +260,7 @@ type changedJob struct {
 // changeJobs puts what fn makes of each of the jobs, as if they had come one after another. fn gets the item's index
 // and the job and returns the next version: the same for no change, nil to delete it. Its errors are the item's.
 func (s *Server) changeJobs(ctx context.Context, asked []string,
-	fn func(now time.Time, i int, j *job.Job) (*job.Job, error),
+	fn func(tx store.Tx, i int, j *job.Job) (*job.Job, error),
 ) ([]changedJob, error) {
 	ids, parsed := make([]job.ID, len(asked)), make([]error, len(asked))
 	for i, id := range asked {
@@ -285,7 +286,7 @@ func (s *Server) changeJobs(ctx context.Context, asked []string,
 			case j == nil:
 				c.err, c.state = errJobNotFound, found[i].State
 			default:
-				next, err := fn(tx.Now(), i, j)
+				next, err := fn(tx, i, j)
 				if c.err = err; err != nil {
 					next = j
 				} else if next != j {

@@ -181,6 +181,18 @@ func retryTries(how func(*stintv1.RetryPolicy) try) func(field string) []limit {
 	}
 	initial := func(d *durationpb.Duration) try { return curve(&stintv1.ExponentialBackoff{Initial: d}) }
 	longest := func(d *durationpb.Duration) try { return curve(&stintv1.ExponentialBackoff{Max: d}) }
+	linear := func(l *stintv1.LinearBackoff) try {
+		return how(&stintv1.RetryPolicy{Backoff: &stintv1.RetryPolicy_Linear{Linear: l}})
+	}
+	first := func(d *durationpb.Duration) try { return linear(&stintv1.LinearBackoff{Initial: d}) }
+	step := func(d *durationpb.Duration) try { return linear(&stintv1.LinearBackoff{Increment: d}) }
+	last := func(d *durationpb.Duration) try { return linear(&stintv1.LinearBackoff{Max: d}) }
+	every := func(d *durationpb.Duration) try {
+		return how(&stintv1.RetryPolicy{Backoff: &stintv1.RetryPolicy_Constant{Constant: &stintv1.ConstantBackoff{Delay: d}}})
+	}
+	deadline := func(d *durationpb.Duration) try { return how(&stintv1.RetryPolicy{Deadline: d}) }
+	away := func(d *durationpb.Duration) try { return how(&stintv1.RetryPolicy{InterruptDelay: d}) }
+	onFailure := func(o stintv1.OnFailure) try { return how(&stintv1.RetryPolicy{OnFailure: o}) }
 	growth := func(f float64) try { return curve(&stintv1.ExponentialBackoff{Multiplier: f}) }
 	return func(field string) []limit {
 		return []limit{
@@ -197,6 +209,13 @@ func retryTries(how func(*stintv1.RetryPolicy) try) func(field string) []limit {
 				field: field + ".exponential.multiplier", at: tries(growth, 0, 1, 100),
 				beyond: tries(growth, 0.99, 100.01, -1, math.NaN(), math.Inf(1)),
 			},
+			{field: field + ".linear.initial", at: tries(first, durations(0, day)...), beyond: tries(first, badDurations(-1, day+1)...)},
+			{field: field + ".linear.increment", at: tries(step, durations(0, day)...), beyond: tries(step, badDurations(-1, day+1)...)},
+			{field: field + ".linear.max", at: tries(last, durations(0, 30*day)...), beyond: tries(last, badDurations(-1, 30*day+1)...)},
+			{field: field + ".constant.delay", at: tries(every, durations(0, 30*day)...), beyond: tries(every, badDurations(-1, 30*day+1)...)},
+			{field: field + ".deadline", at: tries(deadline, durations(0, 10*year)...), beyond: tries(deadline, badDurations(-1, 10*year+1)...)},
+			{field: field + ".interrupt_delay", at: tries(away, durations(0, 30*day)...), beyond: tries(away, badDurations(-1, 30*day+1)...)},
+			{field: field + ".on_failure", at: tries(onFailure, 0, 1, 2, 3), beyond: tries(onFailure, 4, -1, 256+1)},
 		}
 	}
 }

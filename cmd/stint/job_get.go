@@ -116,21 +116,8 @@ func policyText(p *stintv1.QueuePolicy) string {
 	if p.GetLease() != nil {
 		parts = append(parts, "lease "+p.GetLease().AsDuration().String())
 	}
-	if n := p.GetRetry().GetMaxAttempts(); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d attempts", n))
-	}
-	if e := p.GetRetry().GetExponential(); e != nil {
-		var curve []string
-		if e.GetInitial() != nil {
-			curve = append(curve, "from "+e.GetInitial().AsDuration().String())
-		}
-		if e.GetMultiplier() != 0 {
-			curve = append(curve, fmt.Sprintf("×%g", e.GetMultiplier()))
-		}
-		if e.GetMax() != nil {
-			curve = append(curve, "to "+e.GetMax().AsDuration().String())
-		}
-		parts = append(parts, "retries "+strings.Join(curve, " "))
+	if retry := retryText(p.GetRetry()); retry != "" {
+		parts = append(parts, "retry "+retry)
 	}
 	return strings.Join(parts, ", ")
 }

@@ -230,16 +230,23 @@ func TestQueueCommands(t *testing.T) {
 	}
 
 	// set changes what its flags name and leaves the rest.
-	if out := ok(t, server, "queue", "set", "mail", "--lease", "1m", "--max-attempts", "3", "--retry-initial", "2s"); !strings.Contains(squeeze(out), "\nPolicy lease 1m0s, 3 attempts, retries from 2s\n") {
+	if out := ok(t, server, "queue", "set", "mail", "--lease", "1m", "--max-attempts", "3", "--retry-initial", "2s"); !strings.Contains(squeeze(out), "\nPolicy lease 1m0s, retry exponential:2s,attempts=3\n") {
 		t.Errorf("set printed:\n%s", out)
 	}
-	if out := ok(t, server, "queue", "set", "mail", "--lease", "0", "--retry-max", "1h"); !strings.Contains(squeeze(out), "\nPolicy 3 attempts, retries from 2s to 1h0m0s\n") {
+	if out := ok(t, server, "queue", "set", "mail", "--lease", "0", "--retry-max", "1h"); !strings.Contains(squeeze(out), "\nPolicy retry exponential:2s..1h,attempts=3\n") {
 		t.Errorf("set printed:\n%s", out)
 	}
 	if out := ok(t, server, "queue", "set", "fresh"); !strings.Contains(squeeze(out), "Queue fresh\n") || strings.Contains(out, "Policy") {
 		t.Errorf("set made:\n%s", out)
 	}
 	wantCode(t, stint(t, "", server, "queue", "set", "mail", "--lease", "1s"), 2, "INVALID_FIELD: policy.lease: ")
+	const retry = "linear:2s..1h,attempts=3,on-failure=park"
+	if out := ok(t, server, "queue", "set", "mail", "--retry", retry); !strings.Contains(squeeze(out), "\nPolicy retry "+retry+"\n") {
+		t.Errorf("set printed:\n%s", out)
+	}
+	wantCode(t, stint(t, "", server, "queue", "set", "mail", "--retry", "attempts=many"), 2, `"--retry" flag: "attempts=many": want a number`)
+	wantCode(t, stint(t, "", server, "queue", "set", "mail", "--retry", "attempts=1001"), 2, "INVALID_FIELD: policy.retry.max_attempts: ")
+	wantCode(t, stint(t, "", server, "queue", "set", "mail", "--retry", "linear", "--max-attempts", "3"), 2, "none of the others can be")
 
 	if out := ok(t, server, "queue", "pause", "mail", "--reason", "disk"+hostile); !strings.Contains(out, ": disk·[2J···a\n") || !strings.Contains(squeeze(out), "\nPaused since ") {
 		t.Errorf("pause printed:\n%s", out)
@@ -276,6 +283,11 @@ func TestPolicyFlags(t *testing.T) {
 		{`{"retry":{"maxAttempts":3,"exponential":{"initial":"1s"}}}`, "--retry-initial 0", `{"retry":{"maxAttempts":3}}`},
 		{`{}`, "--retry-max 1h --retry-multiplier 1.5", `{"retry":{"exponential":{"max":"3600s","multiplier":1.5}}}`},
 		{`{"retry":{"exponential":{"multiplier":3}}}`, "--retry-multiplier 0", `{}`},
+		{`{"retry":{"constant":{"delay":"5s"},"deadline":"60s"}}`, "--max-attempts 3", `{"retry":{"maxAttempts":3,"constant":{"delay":"5s"},"deadline":"60s"}}`},
+		{`{"retry":{"constant":{"delay":"5s"},"deadline":"60s"}}`, "--retry-max 60s", `{"retry":{"exponential":{"max":"60s"},"deadline":"60s"}}`},
+		{`{"retry":{"exponential":{}}}`, "--lease 60s", `{"lease":"60s","retry":{"exponential":{}}}`},
+		{`{"lease":"60s","retry":{"maxAttempts":3,"deadline":"60s"}}`, "--retry constant:5s", `{"lease":"60s","retry":{"constant":{"delay":"5s"}}}`},
+		{`{"lease":"60s","retry":{"maxAttempts":3,"deadline":"60s"}}`, "--retry default", `{"lease":"60s"}`},
 	} {
 		policy := &stintv1.QueuePolicy{}
 		if err := protojson.Unmarshal([]byte(test.before), policy); err != nil {
@@ -286,6 +298,7 @@ func TestPolicyFlags(t *testing.T) {
 		if err := c.ParseFlags(strings.Fields(test.flags)); err != nil {
 			t.Fatal(err)
 		}
+		p.retry = *c.Flags().Lookup("retry").Value.(*retryPolicy)
 		p.lease, _ = c.Flags().GetDuration("lease")
 		p.maxAttempts, _ = c.Flags().GetUint32("max-attempts")
 		p.retryInitial, _ = c.Flags().GetDuration("retry-initial")

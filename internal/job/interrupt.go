@@ -2,12 +2,14 @@ package job
 
 import "time"
 
-// InterruptRequest asks a job to stop. Reason and Requester are free texts and kept.
+// InterruptRequest asks a job to stop. Reason and Requester are free texts and kept. Policy is the queue's: when a job
+// comes back whose run is withdrawn.
 type InterruptRequest struct {
 	Level     Level
 	Source    Source
 	Reason    string
 	Requester string
+	Policy    Policy
 }
 
 // InterruptEffect says what an interrupt did.
@@ -47,7 +49,7 @@ func (j *Job) interrupt(now time.Time, r InterruptRequest) (next *Job, effect In
 	switch {
 	case j.phase() == dispatched:
 		effect = EffectWithdrawn
-		next, err = j.change(event, func(n *Job) { n.raise(now, r); n.withdraw(now) })
+		next, err = j.change(event, func(n *Job) { n.raise(now, r); n.withdraw(now, r.Policy) })
 	case j.phase() == running && r.Level > j.Interrupt.Level:
 		effect = EffectRequested
 		next, err = j.change(event, func(n *Job) { n.raise(now, r) })
@@ -87,7 +89,7 @@ func (j *Job) Park(now time.Time, reason, requester string) (*Job, error) {
 	case j.State.Terminal(), j.Interrupt.Park, j.Interrupt.Level == LevelCancel:
 		return j.unchanged(EventPark)
 	case j.phase() == dispatched:
-		return j.change(EventPark, func(n *Job) { n.parkLater(now, request); n.withdraw(now) })
+		return j.change(EventPark, func(n *Job) { n.parkLater(now, request); n.withdraw(now, Policy{}) })
 	case j.phase() == running:
 		return j.change(EventPark, func(n *Job) { n.parkLater(now, request) })
 	default:
@@ -118,6 +120,6 @@ func (j *Job) raise(now time.Time, r InterruptRequest) {
 }
 
 // withdraw takes a run back that its worker has not named: the interrupt acts at once.
-func (j *Job) withdraw(now time.Time) {
-	j.endRun(terms{now: now}, ending{state: RunWithdrawn, note: j.Interrupt.Reason})
+func (j *Job) withdraw(now time.Time, p Policy) {
+	j.endRun(termsOf(j, now, p, 0), ending{state: RunWithdrawn, note: j.Interrupt.Reason})
 }

@@ -29,7 +29,7 @@ func (j *Job) Retry(now time.Time) (*Job, error) {
 	}
 	return j.change(EventRetry, func(n *Job) {
 		if j.State == Parked || j.State.Terminal() {
-			n.reopen()
+			n.reopen(now)
 		}
 		n.enter(now, Ready)
 	})
@@ -43,7 +43,7 @@ func (j *Job) ReleaseByBuild(now time.Time, build string) (*Job, error) {
 		return j.unchanged(EventBuild)
 	}
 	return j.change(EventBuild, func(n *Job) {
-		n.reopen()
+		n.reopen(now)
 		n.enter(now, Ready)
 	})
 }
@@ -60,8 +60,9 @@ func (j *Job) CanDelete() error {
 }
 
 // reopen begins a new epoch: only numbers, fences and history go on.
-func (j *Job) reopen() {
+func (j *Job) reopen(now time.Time) {
 	j.Epoch++
+	j.EpochTime = now
 	j.Counters = Counters{}
 	j.Interrupt = Interrupt{}
 	j.Failure, j.Result = nil, nil

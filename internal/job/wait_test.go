@@ -71,7 +71,7 @@ func TestReopen(t *testing.T) {
 		got := must(t)(j.Retry(at(time.Hour)))
 		want := New(j.Spec, t0)
 		want.Version, want.Epoch, want.RunCount, want.History = j.Version+1, 2, j.RunCount, j.History
-		want.ReadyTime = at(time.Hour)
+		want.ReadyTime, want.EpochTime = at(time.Hour), at(time.Hour)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", name, diff)
 		}

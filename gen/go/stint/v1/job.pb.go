@@ -202,6 +202,8 @@ const (
 	ParkReason_PARK_REASON_MALFORMED ParkReason = 5
 	// A worker asked for it: a failure with `park`.
 	ParkReason_PARK_REASON_WORKER ParkReason = 6
+	// Its retry policy asks for it: a failure under `on_failure` PARK.
+	ParkReason_PARK_REASON_POLICY ParkReason = 8
 )
 
 // Enum value maps for ParkReason.
@@ -214,6 +216,7 @@ var (
 		4: "PARK_REASON_UNDELIVERABLE",
 		5: "PARK_REASON_MALFORMED",
 		6: "PARK_REASON_WORKER",
+		8: "PARK_REASON_POLICY",
 	}
 	ParkReason_value = map[string]int32{
 		"PARK_REASON_UNSPECIFIED":   0,
@@ -223,6 +226,7 @@ var (
 		"PARK_REASON_UNDELIVERABLE": 4,
 		"PARK_REASON_MALFORMED":     5,
 		"PARK_REASON_WORKER":        6,
+		"PARK_REASON_POLICY":        8,
 	}
 )
 
@@ -251,6 +255,64 @@ func (x ParkReason) Number() protoreflect.EnumNumber {
 // Deprecated: Use ParkReason.Descriptor instead.
 func (ParkReason) EnumDescriptor() ([]byte, []int) {
 	return file_stint_v1_job_proto_rawDescGZIP(), []int{2}
+}
+
+// OnFailure says what a failure of class APPLICATION or TIMEOUT means. What the worker says of its failure goes first
+// (`final`, `park`, MALFORMED); a run that failed under an interrupt comes back as the interrupt says.
+type OnFailure int32
+
+const (
+	// By policy: RETRY by default.
+	OnFailure_ON_FAILURE_UNSPECIFIED OnFailure = 0
+	// Tried again while attempts are left, then FAILED.
+	OnFailure_ON_FAILURE_RETRY OnFailure = 1
+	// PARKED at once, with the reason POLICY.
+	OnFailure_ON_FAILURE_PARK OnFailure = 2
+	// FAILED at once.
+	OnFailure_ON_FAILURE_FAIL OnFailure = 3
+)
+
+// Enum value maps for OnFailure.
+var (
+	OnFailure_name = map[int32]string{
+		0: "ON_FAILURE_UNSPECIFIED",
+		1: "ON_FAILURE_RETRY",
+		2: "ON_FAILURE_PARK",
+		3: "ON_FAILURE_FAIL",
+	}
+	OnFailure_value = map[string]int32{
+		"ON_FAILURE_UNSPECIFIED": 0,
+		"ON_FAILURE_RETRY":       1,
+		"ON_FAILURE_PARK":        2,
+		"ON_FAILURE_FAIL":        3,
+	}
+)
+
+func (x OnFailure) Enum() *OnFailure {
+	p := new(OnFailure)
+	*p = x
+	return p
+}
+
+func (x OnFailure) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OnFailure) Descriptor() protoreflect.EnumDescriptor {
+	return file_stint_v1_job_proto_enumTypes[3].Descriptor()
+}
+
+func (OnFailure) Type() protoreflect.EnumType {
+	return &file_stint_v1_job_proto_enumTypes[3]
+}
+
+func (x OnFailure) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OnFailure.Descriptor instead.
+func (OnFailure) EnumDescriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{3}
 }
 
 // SubmitStatus says what became of a submitted job.
@@ -290,11 +352,11 @@ func (x SubmitStatus) String() string {
 }
 
 func (SubmitStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[3].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[4].Descriptor()
 }
 
 func (SubmitStatus) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[3]
+	return &file_stint_v1_job_proto_enumTypes[4]
 }
 
 func (x SubmitStatus) Number() protoreflect.EnumNumber {
@@ -303,7 +365,7 @@ func (x SubmitStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SubmitStatus.Descriptor instead.
 func (SubmitStatus) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{3}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{4}
 }
 
 // JobView says how much of a job a read returns.
@@ -343,11 +405,11 @@ func (x JobView) String() string {
 }
 
 func (JobView) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[4].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[5].Descriptor()
 }
 
 func (JobView) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[4]
+	return &file_stint_v1_job_proto_enumTypes[5]
 }
 
 func (x JobView) Number() protoreflect.EnumNumber {
@@ -356,7 +418,7 @@ func (x JobView) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobView.Descriptor instead.
 func (JobView) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
 }
 
 // WaitUntil says how far a job shall come.
@@ -396,11 +458,11 @@ func (x WaitUntil) String() string {
 }
 
 func (WaitUntil) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[5].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[6].Descriptor()
 }
 
 func (WaitUntil) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[5]
+	return &file_stint_v1_job_proto_enumTypes[6]
 }
 
 func (x WaitUntil) Number() protoreflect.EnumNumber {
@@ -409,7 +471,7 @@ func (x WaitUntil) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WaitUntil.Descriptor instead.
 func (WaitUntil) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 // InterruptStatus says what an interrupt did.
@@ -461,11 +523,11 @@ func (x InterruptStatus) String() string {
 }
 
 func (InterruptStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[6].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[7].Descriptor()
 }
 
 func (InterruptStatus) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[6]
+	return &file_stint_v1_job_proto_enumTypes[7]
 }
 
 func (x InterruptStatus) Number() protoreflect.EnumNumber {
@@ -474,23 +536,36 @@ func (x InterruptStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InterruptStatus.Descriptor instead.
 func (InterruptStatus) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
-// RetryPolicy says how often and how fast a failed job is tried again. A field left out is taken from the queue's
-// policy, and from the defaults where that is silent too.
+// RetryPolicy says whether, how often and how fast a failed job is tried again. A field left out is taken from the
+// queue's policy, and from the defaults where that is silent too. What a queue says of a curve holds for jobs that ask
+// for the same curve or for none.
 type RetryPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many failed attempts a job may have in all, 1 to 1,000; 1 means no second try. 0: by policy (10 by default).
 	MaxAttempts uint32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
-	// How the delays grow. Absent: by policy (exponential from 1 s, doubling, to 10 min, ±20 % by default).
+	// How the delays after failures and crashes grow; each is up to 20 % longer or shorter. Absent: by policy
+	// (exponential from 1 s, doubling, to 10 min by default).
 	//
 	// Types that are valid to be assigned to Backoff:
 	//
 	//	*RetryPolicy_Exponential
-	Backoff       isRetryPolicy_Backoff `protobuf_oneof:"backoff"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	//	*RetryPolicy_Linear
+	//	*RetryPolicy_Constant
+	Backoff isRetryPolicy_Backoff `protobuf_oneof:"backoff"`
+	// How old a job may become before a failure or crash is its end: one that comes this long after the submit, or after
+	// the last reopening, is FAILED whatever budget is left. A retry that waits already still runs. 0 to 10 years; 0 means
+	// without end. Absent: by policy (without end by default).
+	Deadline *durationpb.Duration `protobuf:"bytes,5,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// What a failure of the work means. Absent: by policy (RETRY by default).
+	OnFailure OnFailure `protobuf:"varint,6,opt,name=on_failure,json=onFailure,proto3,enum=stint.v1.OnFailure" json:"on_failure,omitempty"`
+	// How long a job stays away that was interrupted with RETRY, unless its worker says how long; 0 to 30 d. Absent: by
+	// policy (10 s by default).
+	InterruptDelay *durationpb.Duration `protobuf:"bytes,7,opt,name=interrupt_delay,json=interruptDelay,proto3" json:"interrupt_delay,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RetryPolicy) Reset() {
@@ -546,16 +621,69 @@ func (x *RetryPolicy) GetExponential() *ExponentialBackoff {
 	return nil
 }
 
+func (x *RetryPolicy) GetLinear() *LinearBackoff {
+	if x != nil {
+		if x, ok := x.Backoff.(*RetryPolicy_Linear); ok {
+			return x.Linear
+		}
+	}
+	return nil
+}
+
+func (x *RetryPolicy) GetConstant() *ConstantBackoff {
+	if x != nil {
+		if x, ok := x.Backoff.(*RetryPolicy_Constant); ok {
+			return x.Constant
+		}
+	}
+	return nil
+}
+
+func (x *RetryPolicy) GetDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *RetryPolicy) GetOnFailure() OnFailure {
+	if x != nil {
+		return x.OnFailure
+	}
+	return OnFailure_ON_FAILURE_UNSPECIFIED
+}
+
+func (x *RetryPolicy) GetInterruptDelay() *durationpb.Duration {
+	if x != nil {
+		return x.InterruptDelay
+	}
+	return nil
+}
+
 type isRetryPolicy_Backoff interface {
 	isRetryPolicy_Backoff()
 }
 
 type RetryPolicy_Exponential struct {
-	// The delay before the n-th retry is initial × multiplier^(n−1), at most max, ± jitter.
+	// The delay before the n-th retry is initial × multiplier^(n−1), at most max.
 	Exponential *ExponentialBackoff `protobuf:"bytes,2,opt,name=exponential,proto3,oneof"`
 }
 
+type RetryPolicy_Linear struct {
+	// The delay before the n-th retry is initial + increment × (n−1), at most max.
+	Linear *LinearBackoff `protobuf:"bytes,3,opt,name=linear,proto3,oneof"`
+}
+
+type RetryPolicy_Constant struct {
+	// All delays are the same.
+	Constant *ConstantBackoff `protobuf:"bytes,4,opt,name=constant,proto3,oneof"`
+}
+
 func (*RetryPolicy_Exponential) isRetryPolicy_Backoff() {}
+
+func (*RetryPolicy_Linear) isRetryPolicy_Backoff() {}
+
+func (*RetryPolicy_Constant) isRetryPolicy_Backoff() {}
 
 // ExponentialBackoff is a curve of delays.
 type ExponentialBackoff struct {
@@ -621,6 +749,116 @@ func (x *ExponentialBackoff) GetMultiplier() float64 {
 	return 0
 }
 
+// LinearBackoff is a straight line of delays.
+type LinearBackoff struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first delay, 0 to 24 h. Absent: 1 s.
+	Initial *durationpb.Duration `protobuf:"bytes,1,opt,name=initial,proto3" json:"initial,omitempty"`
+	// By how much each delay is longer than the one before, 0 to 24 h. Absent: the first delay.
+	Increment *durationpb.Duration `protobuf:"bytes,2,opt,name=increment,proto3" json:"increment,omitempty"`
+	// The longest delay, 0 to 30 d. Absent: 10 min.
+	Max           *durationpb.Duration `protobuf:"bytes,3,opt,name=max,proto3" json:"max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinearBackoff) Reset() {
+	*x = LinearBackoff{}
+	mi := &file_stint_v1_job_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinearBackoff) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinearBackoff) ProtoMessage() {}
+
+func (x *LinearBackoff) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinearBackoff.ProtoReflect.Descriptor instead.
+func (*LinearBackoff) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LinearBackoff) GetInitial() *durationpb.Duration {
+	if x != nil {
+		return x.Initial
+	}
+	return nil
+}
+
+func (x *LinearBackoff) GetIncrement() *durationpb.Duration {
+	if x != nil {
+		return x.Increment
+	}
+	return nil
+}
+
+func (x *LinearBackoff) GetMax() *durationpb.Duration {
+	if x != nil {
+		return x.Max
+	}
+	return nil
+}
+
+// ConstantBackoff is one delay for all retries.
+type ConstantBackoff struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The delay, 0 to 30 d. Absent: 1 s.
+	Delay         *durationpb.Duration `protobuf:"bytes,1,opt,name=delay,proto3" json:"delay,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConstantBackoff) Reset() {
+	*x = ConstantBackoff{}
+	mi := &file_stint_v1_job_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConstantBackoff) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConstantBackoff) ProtoMessage() {}
+
+func (x *ConstantBackoff) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConstantBackoff.ProtoReflect.Descriptor instead.
+func (*ConstantBackoff) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ConstantBackoff) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
 // JobSpec is a job as its producer asks for it. Its content, all fields but trace_context, is what a repeated id is
 // compared by.
 type JobSpec struct {
@@ -658,7 +896,7 @@ type JobSpec struct {
 
 func (x *JobSpec) Reset() {
 	*x = JobSpec{}
-	mi := &file_stint_v1_job_proto_msgTypes[2]
+	mi := &file_stint_v1_job_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +908,7 @@ func (x *JobSpec) String() string {
 func (*JobSpec) ProtoMessage() {}
 
 func (x *JobSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[2]
+	mi := &file_stint_v1_job_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +921,7 @@ func (x *JobSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSpec.ProtoReflect.Descriptor instead.
 func (*JobSpec) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{2}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *JobSpec) GetId() string {
@@ -810,7 +1048,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[3]
+	mi := &file_stint_v1_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +1060,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[3]
+	mi := &file_stint_v1_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +1073,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{3}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SubmitRequest) GetJobs() []*JobSpec {
@@ -856,7 +1094,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[4]
+	mi := &file_stint_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +1106,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[4]
+	mi := &file_stint_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +1119,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SubmitResponse) GetResults() []*SubmitResult {
@@ -902,7 +1140,7 @@ type SubmitJobsRequest struct {
 
 func (x *SubmitJobsRequest) Reset() {
 	*x = SubmitJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[5]
+	mi := &file_stint_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1152,7 @@ func (x *SubmitJobsRequest) String() string {
 func (*SubmitJobsRequest) ProtoMessage() {}
 
 func (x *SubmitJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[5]
+	mi := &file_stint_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1165,7 @@ func (x *SubmitJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobsRequest.ProtoReflect.Descriptor instead.
 func (*SubmitJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SubmitJobsRequest) GetJobs() []*JobSpec {
@@ -948,7 +1186,7 @@ type SubmitJobsResponse struct {
 
 func (x *SubmitJobsResponse) Reset() {
 	*x = SubmitJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[6]
+	mi := &file_stint_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1198,7 @@ func (x *SubmitJobsResponse) String() string {
 func (*SubmitJobsResponse) ProtoMessage() {}
 
 func (x *SubmitJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[6]
+	mi := &file_stint_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1211,7 @@ func (x *SubmitJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobsResponse.ProtoReflect.Descriptor instead.
 func (*SubmitJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SubmitJobsResponse) GetResults() []*SubmitResult {
@@ -1002,7 +1240,7 @@ type SubmitResult struct {
 
 func (x *SubmitResult) Reset() {
 	*x = SubmitResult{}
-	mi := &file_stint_v1_job_proto_msgTypes[7]
+	mi := &file_stint_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1252,7 @@ func (x *SubmitResult) String() string {
 func (*SubmitResult) ProtoMessage() {}
 
 func (x *SubmitResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[7]
+	mi := &file_stint_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1265,7 @@ func (x *SubmitResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResult.ProtoReflect.Descriptor instead.
 func (*SubmitResult) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SubmitResult) GetId() string {
@@ -1078,7 +1316,7 @@ type JobPolicy struct {
 
 func (x *JobPolicy) Reset() {
 	*x = JobPolicy{}
-	mi := &file_stint_v1_job_proto_msgTypes[8]
+	mi := &file_stint_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1328,7 @@ func (x *JobPolicy) String() string {
 func (*JobPolicy) ProtoMessage() {}
 
 func (x *JobPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[8]
+	mi := &file_stint_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1341,7 @@ func (x *JobPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPolicy.ProtoReflect.Descriptor instead.
 func (*JobPolicy) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobPolicy) GetLease() *durationpb.Duration {
@@ -1123,7 +1361,7 @@ func (x *JobPolicy) GetRetry() *RetryPolicy {
 // JobCounters are what a job has used of its budgets in this epoch. Every way back into waiting counts exactly one.
 type JobCounters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Failures of the work itself. At the retry policy's max_attempts the job is FAILED.
+	// Failures of the work itself. At the retry policy's max_attempts the job is FAILED, or before, as the policy says.
 	Attempts uint32 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// Runs whose worker died or went silent. At 3 the job is PARKED.
 	Crashes uint32 `protobuf:"varint,2,opt,name=crashes,proto3" json:"crashes,omitempty"`
@@ -1139,7 +1377,7 @@ type JobCounters struct {
 
 func (x *JobCounters) Reset() {
 	*x = JobCounters{}
-	mi := &file_stint_v1_job_proto_msgTypes[9]
+	mi := &file_stint_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1389,7 @@ func (x *JobCounters) String() string {
 func (*JobCounters) ProtoMessage() {}
 
 func (x *JobCounters) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[9]
+	mi := &file_stint_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1402,7 @@ func (x *JobCounters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCounters.ProtoReflect.Descriptor instead.
 func (*JobCounters) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobCounters) GetAttempts() uint32 {
@@ -1259,7 +1497,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_stint_v1_job_proto_msgTypes[10]
+	mi := &file_stint_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1509,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[10]
+	mi := &file_stint_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1522,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Job) GetId() string {
@@ -1476,7 +1714,7 @@ type JobFilter struct {
 
 func (x *JobFilter) Reset() {
 	*x = JobFilter{}
-	mi := &file_stint_v1_job_proto_msgTypes[11]
+	mi := &file_stint_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1726,7 @@ func (x *JobFilter) String() string {
 func (*JobFilter) ProtoMessage() {}
 
 func (x *JobFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[11]
+	mi := &file_stint_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1739,7 @@ func (x *JobFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFilter.ProtoReflect.Descriptor instead.
 func (*JobFilter) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JobFilter) GetQueue() string {
@@ -1559,7 +1797,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[12]
+	mi := &file_stint_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1809,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[12]
+	mi := &file_stint_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1822,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetJobRequest) GetId() string {
@@ -1612,7 +1850,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[13]
+	mi := &file_stint_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +1862,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[13]
+	mi := &file_stint_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +1875,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -1666,7 +1904,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[14]
+	mi := &file_stint_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1916,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[14]
+	mi := &file_stint_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1929,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListJobsRequest) GetFilter() *JobFilter {
@@ -1742,7 +1980,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[15]
+	mi := &file_stint_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1754,7 +1992,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[15]
+	mi := &file_stint_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1767,7 +2005,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -1795,7 +2033,7 @@ type CountJobsRequest struct {
 
 func (x *CountJobsRequest) Reset() {
 	*x = CountJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[16]
+	mi := &file_stint_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +2045,7 @@ func (x *CountJobsRequest) String() string {
 func (*CountJobsRequest) ProtoMessage() {}
 
 func (x *CountJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[16]
+	mi := &file_stint_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +2058,7 @@ func (x *CountJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountJobsRequest.ProtoReflect.Descriptor instead.
 func (*CountJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CountJobsRequest) GetFilter() *JobFilter {
@@ -1843,7 +2081,7 @@ type CountJobsResponse struct {
 
 func (x *CountJobsResponse) Reset() {
 	*x = CountJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[17]
+	mi := &file_stint_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +2093,7 @@ func (x *CountJobsResponse) String() string {
 func (*CountJobsResponse) ProtoMessage() {}
 
 func (x *CountJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[17]
+	mi := &file_stint_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +2106,7 @@ func (x *CountJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountJobsResponse.ProtoReflect.Descriptor instead.
 func (*CountJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CountJobsResponse) GetCounts() *JobCounts {
@@ -1912,7 +2150,7 @@ type JobCounts struct {
 
 func (x *JobCounts) Reset() {
 	*x = JobCounts{}
-	mi := &file_stint_v1_job_proto_msgTypes[18]
+	mi := &file_stint_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1924,7 +2162,7 @@ func (x *JobCounts) String() string {
 func (*JobCounts) ProtoMessage() {}
 
 func (x *JobCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[18]
+	mi := &file_stint_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1937,7 +2175,7 @@ func (x *JobCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCounts.ProtoReflect.Descriptor instead.
 func (*JobCounts) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JobCounts) GetScheduled() uint64 {
@@ -2018,7 +2256,7 @@ type WaitJobRequest struct {
 
 func (x *WaitJobRequest) Reset() {
 	*x = WaitJobRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[19]
+	mi := &file_stint_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2268,7 @@ func (x *WaitJobRequest) String() string {
 func (*WaitJobRequest) ProtoMessage() {}
 
 func (x *WaitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[19]
+	mi := &file_stint_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2281,7 @@ func (x *WaitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitJobRequest.ProtoReflect.Descriptor instead.
 func (*WaitJobRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WaitJobRequest) GetId() string {
@@ -2080,7 +2318,7 @@ type WaitJobResponse struct {
 
 func (x *WaitJobResponse) Reset() {
 	*x = WaitJobResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[20]
+	mi := &file_stint_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2330,7 @@ func (x *WaitJobResponse) String() string {
 func (*WaitJobResponse) ProtoMessage() {}
 
 func (x *WaitJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[20]
+	mi := &file_stint_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2343,7 @@ func (x *WaitJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitJobResponse.ProtoReflect.Descriptor instead.
 func (*WaitJobResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WaitJobResponse) GetJob() *Job {
@@ -2139,7 +2377,7 @@ type InterruptJobsRequest struct {
 
 func (x *InterruptJobsRequest) Reset() {
 	*x = InterruptJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[21]
+	mi := &file_stint_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +2389,7 @@ func (x *InterruptJobsRequest) String() string {
 func (*InterruptJobsRequest) ProtoMessage() {}
 
 func (x *InterruptJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[21]
+	mi := &file_stint_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2402,7 @@ func (x *InterruptJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptJobsRequest.ProtoReflect.Descriptor instead.
 func (*InterruptJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *InterruptJobsRequest) GetIds() []string {
@@ -2214,7 +2452,7 @@ type InterruptResult struct {
 
 func (x *InterruptResult) Reset() {
 	*x = InterruptResult{}
-	mi := &file_stint_v1_job_proto_msgTypes[22]
+	mi := &file_stint_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2464,7 @@ func (x *InterruptResult) String() string {
 func (*InterruptResult) ProtoMessage() {}
 
 func (x *InterruptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[22]
+	mi := &file_stint_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2477,7 @@ func (x *InterruptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptResult.ProtoReflect.Descriptor instead.
 func (*InterruptResult) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InterruptResult) GetId() string {
@@ -2288,7 +2526,7 @@ type InterruptJobsResponse struct {
 
 func (x *InterruptJobsResponse) Reset() {
 	*x = InterruptJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[23]
+	mi := &file_stint_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2538,7 @@ func (x *InterruptJobsResponse) String() string {
 func (*InterruptJobsResponse) ProtoMessage() {}
 
 func (x *InterruptJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[23]
+	mi := &file_stint_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2551,7 @@ func (x *InterruptJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptJobsResponse.ProtoReflect.Descriptor instead.
 func (*InterruptJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *InterruptJobsResponse) GetResults() []*InterruptResult {
@@ -2334,7 +2572,7 @@ type RetryJobsRequest struct {
 
 func (x *RetryJobsRequest) Reset() {
 	*x = RetryJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[24]
+	mi := &file_stint_v1_job_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2346,7 +2584,7 @@ func (x *RetryJobsRequest) String() string {
 func (*RetryJobsRequest) ProtoMessage() {}
 
 func (x *RetryJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[24]
+	mi := &file_stint_v1_job_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2359,7 +2597,7 @@ func (x *RetryJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobsRequest.ProtoReflect.Descriptor instead.
 func (*RetryJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{24}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RetryJobsRequest) GetIds() []string {
@@ -2384,7 +2622,7 @@ type JobResult struct {
 
 func (x *JobResult) Reset() {
 	*x = JobResult{}
-	mi := &file_stint_v1_job_proto_msgTypes[25]
+	mi := &file_stint_v1_job_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2634,7 @@ func (x *JobResult) String() string {
 func (*JobResult) ProtoMessage() {}
 
 func (x *JobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[25]
+	mi := &file_stint_v1_job_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2647,7 @@ func (x *JobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResult.ProtoReflect.Descriptor instead.
 func (*JobResult) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{25}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JobResult) GetId() string {
@@ -2444,7 +2682,7 @@ type RetryJobsResponse struct {
 
 func (x *RetryJobsResponse) Reset() {
 	*x = RetryJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[26]
+	mi := &file_stint_v1_job_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2456,7 +2694,7 @@ func (x *RetryJobsResponse) String() string {
 func (*RetryJobsResponse) ProtoMessage() {}
 
 func (x *RetryJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[26]
+	mi := &file_stint_v1_job_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2469,7 +2707,7 @@ func (x *RetryJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobsResponse.ProtoReflect.Descriptor instead.
 func (*RetryJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{26}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RetryJobsResponse) GetResults() []*JobResult {
@@ -2490,7 +2728,7 @@ type DeleteJobsRequest struct {
 
 func (x *DeleteJobsRequest) Reset() {
 	*x = DeleteJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[27]
+	mi := &file_stint_v1_job_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2740,7 @@ func (x *DeleteJobsRequest) String() string {
 func (*DeleteJobsRequest) ProtoMessage() {}
 
 func (x *DeleteJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[27]
+	mi := &file_stint_v1_job_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2753,7 @@ func (x *DeleteJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{27}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeleteJobsRequest) GetIds() []string {
@@ -2536,7 +2774,7 @@ type DeleteJobsResponse struct {
 
 func (x *DeleteJobsResponse) Reset() {
 	*x = DeleteJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[28]
+	mi := &file_stint_v1_job_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2786,7 @@ func (x *DeleteJobsResponse) String() string {
 func (*DeleteJobsResponse) ProtoMessage() {}
 
 func (x *DeleteJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[28]
+	mi := &file_stint_v1_job_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2799,7 @@ func (x *DeleteJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{28}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeleteJobsResponse) GetResults() []*JobResult {
@@ -2575,17 +2813,29 @@ var File_stint_v1_job_proto protoreflect.FileDescriptor
 
 const file_stint_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x12stint/v1/job.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x16stint/v1/payload.proto\x1a\x12stint/v1/run.proto\"}\n" +
+	"\x12stint/v1/job.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x16stint/v1/payload.proto\x1a\x12stint/v1/run.proto\"\x98\x03\n" +
 	"\vRetryPolicy\x12!\n" +
 	"\fmax_attempts\x18\x01 \x01(\rR\vmaxAttempts\x12@\n" +
-	"\vexponential\x18\x02 \x01(\v2\x1c.stint.v1.ExponentialBackoffH\x00R\vexponentialB\t\n" +
+	"\vexponential\x18\x02 \x01(\v2\x1c.stint.v1.ExponentialBackoffH\x00R\vexponential\x121\n" +
+	"\x06linear\x18\x03 \x01(\v2\x17.stint.v1.LinearBackoffH\x00R\x06linear\x127\n" +
+	"\bconstant\x18\x04 \x01(\v2\x19.stint.v1.ConstantBackoffH\x00R\bconstant\x125\n" +
+	"\bdeadline\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\x122\n" +
+	"\n" +
+	"on_failure\x18\x06 \x01(\x0e2\x13.stint.v1.OnFailureR\tonFailure\x12B\n" +
+	"\x0finterrupt_delay\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0einterruptDelayB\t\n" +
 	"\abackoff\"\x96\x01\n" +
 	"\x12ExponentialBackoff\x123\n" +
 	"\ainitial\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\ainitial\x12+\n" +
 	"\x03max\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03max\x12\x1e\n" +
 	"\n" +
 	"multiplier\x18\x03 \x01(\x01R\n" +
-	"multiplier\"\xdb\x04\n" +
+	"multiplier\"\xaa\x01\n" +
+	"\rLinearBackoff\x123\n" +
+	"\ainitial\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\ainitial\x127\n" +
+	"\tincrement\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\tincrement\x12+\n" +
+	"\x03max\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03max\"B\n" +
+	"\x0fConstantBackoff\x12/\n" +
+	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\xdb\x04\n" +
 	"\aJobSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12+\n" +
@@ -2754,7 +3004,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\fPRIORITY_LOW\x10\x14\x12\x13\n" +
 	"\x0fPRIORITY_NORMAL\x10\x1e\x12\x11\n" +
 	"\rPRIORITY_HIGH\x10(\x12\x16\n" +
-	"\x12PRIORITY_VERY_HIGH\x102*\xc9\x01\n" +
+	"\x12PRIORITY_VERY_HIGH\x102*\xe1\x01\n" +
 	"\n" +
 	"ParkReason\x12\x1b\n" +
 	"\x17PARK_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -2763,7 +3013,13 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x13PARK_REASON_SNOOZES\x10\x03\x12\x1d\n" +
 	"\x19PARK_REASON_UNDELIVERABLE\x10\x04\x12\x19\n" +
 	"\x15PARK_REASON_MALFORMED\x10\x05\x12\x16\n" +
-	"\x12PARK_REASON_WORKER\x10\x06*d\n" +
+	"\x12PARK_REASON_WORKER\x10\x06\x12\x16\n" +
+	"\x12PARK_REASON_POLICY\x10\b*g\n" +
+	"\tOnFailure\x12\x1a\n" +
+	"\x16ON_FAILURE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10ON_FAILURE_RETRY\x10\x01\x12\x13\n" +
+	"\x0fON_FAILURE_PARK\x10\x02\x12\x13\n" +
+	"\x0fON_FAILURE_FAIL\x10\x03*d\n" +
 	"\fSubmitStatus\x12\x1d\n" +
 	"\x19SUBMIT_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15SUBMIT_STATUS_CREATED\x10\x01\x12\x1a\n" +
@@ -2810,145 +3066,157 @@ func file_stint_v1_job_proto_rawDescGZIP() []byte {
 	return file_stint_v1_job_proto_rawDescData
 }
 
-var file_stint_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_stint_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_stint_v1_job_proto_goTypes = []any{
 	(JobState)(0),                 // 0: stint.v1.JobState
 	(Priority)(0),                 // 1: stint.v1.Priority
 	(ParkReason)(0),               // 2: stint.v1.ParkReason
-	(SubmitStatus)(0),             // 3: stint.v1.SubmitStatus
-	(JobView)(0),                  // 4: stint.v1.JobView
-	(WaitUntil)(0),                // 5: stint.v1.WaitUntil
-	(InterruptStatus)(0),          // 6: stint.v1.InterruptStatus
-	(*RetryPolicy)(nil),           // 7: stint.v1.RetryPolicy
-	(*ExponentialBackoff)(nil),    // 8: stint.v1.ExponentialBackoff
-	(*JobSpec)(nil),               // 9: stint.v1.JobSpec
-	(*SubmitRequest)(nil),         // 10: stint.v1.SubmitRequest
-	(*SubmitResponse)(nil),        // 11: stint.v1.SubmitResponse
-	(*SubmitJobsRequest)(nil),     // 12: stint.v1.SubmitJobsRequest
-	(*SubmitJobsResponse)(nil),    // 13: stint.v1.SubmitJobsResponse
-	(*SubmitResult)(nil),          // 14: stint.v1.SubmitResult
-	(*JobPolicy)(nil),             // 15: stint.v1.JobPolicy
-	(*JobCounters)(nil),           // 16: stint.v1.JobCounters
-	(*Job)(nil),                   // 17: stint.v1.Job
-	(*JobFilter)(nil),             // 18: stint.v1.JobFilter
-	(*GetJobRequest)(nil),         // 19: stint.v1.GetJobRequest
-	(*GetJobResponse)(nil),        // 20: stint.v1.GetJobResponse
-	(*ListJobsRequest)(nil),       // 21: stint.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),      // 22: stint.v1.ListJobsResponse
-	(*CountJobsRequest)(nil),      // 23: stint.v1.CountJobsRequest
-	(*CountJobsResponse)(nil),     // 24: stint.v1.CountJobsResponse
-	(*JobCounts)(nil),             // 25: stint.v1.JobCounts
-	(*WaitJobRequest)(nil),        // 26: stint.v1.WaitJobRequest
-	(*WaitJobResponse)(nil),       // 27: stint.v1.WaitJobResponse
-	(*InterruptJobsRequest)(nil),  // 28: stint.v1.InterruptJobsRequest
-	(*InterruptResult)(nil),       // 29: stint.v1.InterruptResult
-	(*InterruptJobsResponse)(nil), // 30: stint.v1.InterruptJobsResponse
-	(*RetryJobsRequest)(nil),      // 31: stint.v1.RetryJobsRequest
-	(*JobResult)(nil),             // 32: stint.v1.JobResult
-	(*RetryJobsResponse)(nil),     // 33: stint.v1.RetryJobsResponse
-	(*DeleteJobsRequest)(nil),     // 34: stint.v1.DeleteJobsRequest
-	(*DeleteJobsResponse)(nil),    // 35: stint.v1.DeleteJobsResponse
-	nil,                           // 36: stint.v1.JobSpec.LabelsEntry
-	nil,                           // 37: stint.v1.Job.LabelsEntry
-	nil,                           // 38: stint.v1.JobFilter.LabelsEntry
-	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
-	(*Payload)(nil),               // 40: stint.v1.Payload
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
-	(*TraceContext)(nil),          // 42: stint.v1.TraceContext
-	(*ItemError)(nil),             // 43: stint.v1.ItemError
-	(*Interrupt)(nil),             // 44: stint.v1.Interrupt
-	(*Run)(nil),                   // 45: stint.v1.Run
-	(*Failure)(nil),               // 46: stint.v1.Failure
-	(InterruptLevel)(0),           // 47: stint.v1.InterruptLevel
+	(OnFailure)(0),                // 3: stint.v1.OnFailure
+	(SubmitStatus)(0),             // 4: stint.v1.SubmitStatus
+	(JobView)(0),                  // 5: stint.v1.JobView
+	(WaitUntil)(0),                // 6: stint.v1.WaitUntil
+	(InterruptStatus)(0),          // 7: stint.v1.InterruptStatus
+	(*RetryPolicy)(nil),           // 8: stint.v1.RetryPolicy
+	(*ExponentialBackoff)(nil),    // 9: stint.v1.ExponentialBackoff
+	(*LinearBackoff)(nil),         // 10: stint.v1.LinearBackoff
+	(*ConstantBackoff)(nil),       // 11: stint.v1.ConstantBackoff
+	(*JobSpec)(nil),               // 12: stint.v1.JobSpec
+	(*SubmitRequest)(nil),         // 13: stint.v1.SubmitRequest
+	(*SubmitResponse)(nil),        // 14: stint.v1.SubmitResponse
+	(*SubmitJobsRequest)(nil),     // 15: stint.v1.SubmitJobsRequest
+	(*SubmitJobsResponse)(nil),    // 16: stint.v1.SubmitJobsResponse
+	(*SubmitResult)(nil),          // 17: stint.v1.SubmitResult
+	(*JobPolicy)(nil),             // 18: stint.v1.JobPolicy
+	(*JobCounters)(nil),           // 19: stint.v1.JobCounters
+	(*Job)(nil),                   // 20: stint.v1.Job
+	(*JobFilter)(nil),             // 21: stint.v1.JobFilter
+	(*GetJobRequest)(nil),         // 22: stint.v1.GetJobRequest
+	(*GetJobResponse)(nil),        // 23: stint.v1.GetJobResponse
+	(*ListJobsRequest)(nil),       // 24: stint.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),      // 25: stint.v1.ListJobsResponse
+	(*CountJobsRequest)(nil),      // 26: stint.v1.CountJobsRequest
+	(*CountJobsResponse)(nil),     // 27: stint.v1.CountJobsResponse
+	(*JobCounts)(nil),             // 28: stint.v1.JobCounts
+	(*WaitJobRequest)(nil),        // 29: stint.v1.WaitJobRequest
+	(*WaitJobResponse)(nil),       // 30: stint.v1.WaitJobResponse
+	(*InterruptJobsRequest)(nil),  // 31: stint.v1.InterruptJobsRequest
+	(*InterruptResult)(nil),       // 32: stint.v1.InterruptResult
+	(*InterruptJobsResponse)(nil), // 33: stint.v1.InterruptJobsResponse
+	(*RetryJobsRequest)(nil),      // 34: stint.v1.RetryJobsRequest
+	(*JobResult)(nil),             // 35: stint.v1.JobResult
+	(*RetryJobsResponse)(nil),     // 36: stint.v1.RetryJobsResponse
+	(*DeleteJobsRequest)(nil),     // 37: stint.v1.DeleteJobsRequest
+	(*DeleteJobsResponse)(nil),    // 38: stint.v1.DeleteJobsResponse
+	nil,                           // 39: stint.v1.JobSpec.LabelsEntry
+	nil,                           // 40: stint.v1.Job.LabelsEntry
+	nil,                           // 41: stint.v1.JobFilter.LabelsEntry
+	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
+	(*Payload)(nil),               // 43: stint.v1.Payload
+	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
+	(*TraceContext)(nil),          // 45: stint.v1.TraceContext
+	(*ItemError)(nil),             // 46: stint.v1.ItemError
+	(*Interrupt)(nil),             // 47: stint.v1.Interrupt
+	(*Run)(nil),                   // 48: stint.v1.Run
+	(*Failure)(nil),               // 49: stint.v1.Failure
+	(InterruptLevel)(0),           // 50: stint.v1.InterruptLevel
 }
 var file_stint_v1_job_proto_depIdxs = []int32{
-	8,  // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
-	39, // 1: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
-	39, // 2: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
-	40, // 3: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
-	1,  // 4: stint.v1.JobSpec.priority:type_name -> stint.v1.Priority
-	41, // 5: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
-	39, // 6: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
-	41, // 7: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
-	39, // 8: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
-	7,  // 9: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
-	36, // 10: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
-	42, // 11: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
-	9,  // 12: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
-	14, // 13: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
-	9,  // 14: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
-	14, // 15: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
-	3,  // 16: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
-	0,  // 17: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
-	43, // 18: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
-	15, // 19: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
-	39, // 20: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
-	7,  // 21: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
-	0,  // 22: stint.v1.Job.state:type_name -> stint.v1.JobState
-	1,  // 23: stint.v1.Job.priority:type_name -> stint.v1.Priority
-	40, // 24: stint.v1.Job.payload:type_name -> stint.v1.Payload
-	41, // 25: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	41, // 26: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
-	41, // 27: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
-	41, // 28: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	16, // 29: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
-	44, // 30: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
-	2,  // 31: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
-	45, // 32: stint.v1.Job.run:type_name -> stint.v1.Run
-	45, // 33: stint.v1.Job.history:type_name -> stint.v1.Run
-	40, // 34: stint.v1.Job.result:type_name -> stint.v1.Payload
-	46, // 35: stint.v1.Job.failure:type_name -> stint.v1.Failure
-	37, // 36: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
-	15, // 37: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
-	42, // 38: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
-	0,  // 39: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
-	38, // 40: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
-	41, // 41: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
-	41, // 42: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
-	4,  // 43: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
-	17, // 44: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
-	18, // 45: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
-	4,  // 46: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
-	17, // 47: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
-	18, // 48: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
-	25, // 49: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
-	5,  // 50: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
-	4,  // 51: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
-	17, // 52: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
-	47, // 53: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
-	6,  // 54: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
-	0,  // 55: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
-	47, // 56: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
-	43, // 57: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
-	29, // 58: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
-	0,  // 59: stint.v1.JobResult.state:type_name -> stint.v1.JobState
-	43, // 60: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
-	32, // 61: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
-	32, // 62: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
-	10, // 63: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
-	12, // 64: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
-	19, // 65: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
-	21, // 66: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
-	23, // 67: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
-	26, // 68: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
-	28, // 69: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
-	31, // 70: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
-	34, // 71: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
-	11, // 72: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
-	13, // 73: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
-	20, // 74: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
-	22, // 75: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
-	24, // 76: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
-	27, // 77: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
-	30, // 78: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
-	33, // 79: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
-	35, // 80: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
-	72, // [72:81] is the sub-list for method output_type
-	63, // [63:72] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	9,  // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
+	10, // 1: stint.v1.RetryPolicy.linear:type_name -> stint.v1.LinearBackoff
+	11, // 2: stint.v1.RetryPolicy.constant:type_name -> stint.v1.ConstantBackoff
+	42, // 3: stint.v1.RetryPolicy.deadline:type_name -> google.protobuf.Duration
+	3,  // 4: stint.v1.RetryPolicy.on_failure:type_name -> stint.v1.OnFailure
+	42, // 5: stint.v1.RetryPolicy.interrupt_delay:type_name -> google.protobuf.Duration
+	42, // 6: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
+	42, // 7: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
+	42, // 8: stint.v1.LinearBackoff.initial:type_name -> google.protobuf.Duration
+	42, // 9: stint.v1.LinearBackoff.increment:type_name -> google.protobuf.Duration
+	42, // 10: stint.v1.LinearBackoff.max:type_name -> google.protobuf.Duration
+	42, // 11: stint.v1.ConstantBackoff.delay:type_name -> google.protobuf.Duration
+	43, // 12: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
+	1,  // 13: stint.v1.JobSpec.priority:type_name -> stint.v1.Priority
+	44, // 14: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
+	42, // 15: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
+	44, // 16: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
+	42, // 17: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
+	8,  // 18: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
+	39, // 19: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
+	45, // 20: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
+	12, // 21: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
+	17, // 22: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
+	12, // 23: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
+	17, // 24: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
+	4,  // 25: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
+	0,  // 26: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
+	46, // 27: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
+	18, // 28: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
+	42, // 29: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
+	8,  // 30: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
+	0,  // 31: stint.v1.Job.state:type_name -> stint.v1.JobState
+	1,  // 32: stint.v1.Job.priority:type_name -> stint.v1.Priority
+	43, // 33: stint.v1.Job.payload:type_name -> stint.v1.Payload
+	44, // 34: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	44, // 35: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
+	44, // 36: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
+	44, // 37: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	19, // 38: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
+	47, // 39: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
+	2,  // 40: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
+	48, // 41: stint.v1.Job.run:type_name -> stint.v1.Run
+	48, // 42: stint.v1.Job.history:type_name -> stint.v1.Run
+	43, // 43: stint.v1.Job.result:type_name -> stint.v1.Payload
+	49, // 44: stint.v1.Job.failure:type_name -> stint.v1.Failure
+	40, // 45: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
+	18, // 46: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
+	45, // 47: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
+	0,  // 48: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
+	41, // 49: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
+	44, // 50: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
+	44, // 51: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
+	5,  // 52: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
+	20, // 53: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
+	21, // 54: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
+	5,  // 55: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
+	20, // 56: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
+	21, // 57: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
+	28, // 58: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
+	6,  // 59: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
+	5,  // 60: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
+	20, // 61: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
+	50, // 62: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
+	7,  // 63: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
+	0,  // 64: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
+	50, // 65: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
+	46, // 66: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
+	32, // 67: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
+	0,  // 68: stint.v1.JobResult.state:type_name -> stint.v1.JobState
+	46, // 69: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
+	35, // 70: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
+	35, // 71: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
+	13, // 72: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
+	15, // 73: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
+	22, // 74: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
+	24, // 75: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
+	26, // 76: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
+	29, // 77: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
+	31, // 78: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
+	34, // 79: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
+	37, // 80: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
+	14, // 81: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
+	16, // 82: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
+	23, // 83: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
+	25, // 84: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
+	27, // 85: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
+	30, // 86: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
+	33, // 87: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
+	36, // 88: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
+	38, // 89: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
+	81, // [81:90] is the sub-list for method output_type
+	72, // [72:81] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_job_proto_init() }
@@ -2962,8 +3230,10 @@ func file_stint_v1_job_proto_init() {
 	file_stint_v1_run_proto_init()
 	file_stint_v1_job_proto_msgTypes[0].OneofWrappers = []any{
 		(*RetryPolicy_Exponential)(nil),
+		(*RetryPolicy_Linear)(nil),
+		(*RetryPolicy_Constant)(nil),
 	}
-	file_stint_v1_job_proto_msgTypes[2].OneofWrappers = []any{
+	file_stint_v1_job_proto_msgTypes[4].OneofWrappers = []any{
 		(*JobSpec_RunAt)(nil),
 		(*JobSpec_Delay)(nil),
 	}
@@ -2972,8 +3242,8 @@ func file_stint_v1_job_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_job_proto_rawDesc), len(file_stint_v1_job_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   32,
+			NumEnums:      8,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
