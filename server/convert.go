@@ -226,9 +226,9 @@ func wireCounters(c job.Counters) *stintv1.JobCounters {
 	}
 }
 
-// wireInterrupt is a job's interrupt; absent if there is none.
+// wireInterrupt is a job's interrupt; absent if there is none. A parked job keeps who parked it there.
 func wireInterrupt(i job.Interrupt) *stintv1.Interrupt {
-	if i.Level == job.LevelNone {
+	if i.Level == job.LevelNone && !i.Park {
 		return nil
 	}
 	return &stintv1.Interrupt{

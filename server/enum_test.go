@@ -32,7 +32,7 @@ func TestEnums(t *testing.T) {
 		{wire: stintv1.JobState(0), wirePrefix: "JOB_STATE_", domain: "State", prefix: "State", later: "BLOCKED"},
 		{wire: stintv1.RunState(0), wirePrefix: "RUN_STATE_", domain: "RunState", prefix: "Run"},
 		{wire: stintv1.Priority(0), wirePrefix: "PRIORITY_", domain: "Priority"},
-		{wire: stintv1.ParkReason(0), wirePrefix: "PARK_REASON_", domain: "ParkReason", prefix: "Park", later: "OPERATOR"},
+		{wire: stintv1.ParkReason(0), wirePrefix: "PARK_REASON_", domain: "ParkReason", prefix: "Park"},
 		{wire: stintv1.OnFailure(0), wirePrefix: "ON_FAILURE_", domain: "OnFailure", prefix: "OnFailure"},
 		{wire: stintv1.InterruptLevel(0), wirePrefix: "INTERRUPT_LEVEL_", domain: "Level", prefix: "Level"},
 		{wire: stintv1.InterruptSource(0), wirePrefix: "INTERRUPT_SOURCE_", domain: "Source", prefix: "Source", later: "TIMEOUT"},

@@ -254,6 +254,12 @@ func retryJobs(r *rig) func(*stintv1.RetryJobsRequest) (*stintv1.RetryJobsRespon
 	}
 }
 
+func parkJobs(r *rig) func(*stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error) {
+	return func(m *stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error) {
+		return r.jobs.ParkJobs(r.ctx, m)
+	}
+}
+
 func deleteJobs(r *rig) func(*stintv1.DeleteJobsRequest) (*stintv1.DeleteJobsResponse, error) {
 	return func(m *stintv1.DeleteJobsRequest) (*stintv1.DeleteJobsResponse, error) {
 		return r.jobs.DeleteJobs(r.ctx, m)
@@ -322,6 +328,8 @@ func TestJobLimits(t *testing.T) {
 	interrupts := call(interruptJobs, func(m *stintv1.InterruptJobsRequest, n int) { ids(m).Ids = many(n, newID()) })
 	level := call(interruptJobs, func(m *stintv1.InterruptJobsRequest, l stintv1.InterruptLevel) { ids(m).Level = l })
 	reason := call(interruptJobs, func(m *stintv1.InterruptJobsRequest, n int) { ids(m).Reason = letters(n) })
+	parkReason := call(parkJobs, func(m *stintv1.ParkJobsRequest, n int) { m.Ids, m.Reason = many(1, newID()), letters(n) })
+	parkRequester := call(parkJobs, func(m *stintv1.ParkJobsRequest, n int) { m.Ids, m.Requester = many(1, newID()), letters(n) })
 	requester := call(interruptJobs, func(m *stintv1.InterruptJobsRequest, n int) { ids(m).Requester = letters(n) })
 	expectLimits(t, []limit{
 		{field: "jobs", at: tries(submits, 1, 1000), beyond: tries(submits, 0, 1001)},
@@ -355,6 +363,7 @@ func TestJobLimits(t *testing.T) {
 				return ofCall(err)
 			},
 			func(r *rig) said { return ofItem(r.retry("x")[0].GetError()) },
+			func(r *rig) said { return ofItem(r.park("x")[0].GetError()) },
 		}},
 		{
 			field: "ids", at: append(append(tries(interrupts, 1, 1000),
@@ -364,6 +373,12 @@ func TestJobLimits(t *testing.T) {
 				tries(call(retryJobs, func(m *stintv1.RetryJobsRequest, n int) { m.Ids = many(n, newID()) }), 0, 1001)...),
 				tries(call(deleteJobs, func(m *stintv1.DeleteJobsRequest, n int) { m.Ids = many(n, newID()) }), 0, 1001)...),
 		},
+		{
+			field: "ids", at: tries(call(parkJobs, func(m *stintv1.ParkJobsRequest, n int) { m.Ids = many(n, newID()) }), 1, 1000),
+			beyond: tries(call(parkJobs, func(m *stintv1.ParkJobsRequest, n int) { m.Ids = many(n, newID()) }), 0, 1001),
+		},
+		{field: "reason", at: tries(parkReason, 1024), beyond: tries(parkReason, 1025)},
+		{field: "requester", at: tries(parkRequester, 200), beyond: tries(parkRequester, 201)},
 		{field: "level", at: tries(level, retry, cancel), beyond: tries(level, 0, 3, -1)},
 		{field: "reason", at: tries(reason, 1024), beyond: tries(reason, 1025)},
 		{field: "requester", at: tries(requester, 200), beyond: tries(requester, 201)},

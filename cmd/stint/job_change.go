@@ -78,6 +78,29 @@ become ready now. A running, ready or succeeded job is refused.`,
 	}
 }
 
+func newJobParkCommand(g *globals) *cobra.Command {
+	var reason string
+	c := &cobra.Command{
+		Use:   "park ID...",
+		Short: "Set jobs aside for a person to look at",
+		Long: `Set jobs aside until they are retried. A waiting job is PARKED at once. A running one is asked to stop and PARKED however
+its run ends, unless the job ends with it. One that has ended is refused.`,
+		Example: `  stint job park --reason 'ask the customer first' 018f4e7a-1c2d-7000-8000-000000000001`,
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, ids []string) error {
+			return g.call(c.Context(), func(ctx context.Context, c *client.Client) error {
+				answer, err := c.Jobs().ParkJobs(ctx, &stintv1.ParkJobsRequest{Ids: ids, Reason: reason, Requester: requester()})
+				if err != nil {
+					return err
+				}
+				return g.printJobResults(answer, answer.GetResults())
+			})
+		},
+	}
+	c.Flags().StringVar(&reason, "reason", "", "why; kept with the job and shown to its worker")
+	return c
+}
+
 func newJobDeleteCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:     "delete ID...",

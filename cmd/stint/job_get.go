@@ -122,11 +122,16 @@ func policyText(p *stintv1.QueuePolicy) string {
 	return strings.Join(parts, ", ")
 }
 
+// interruptText is an interrupt in a line: at no level, the wish of who parked the job.
 func interruptText(i *stintv1.Interrupt) string {
-	if i.GetLevel() == stintv1.InterruptLevel_INTERRUPT_LEVEL_NONE {
+	if i.GetSource() == stintv1.InterruptSource_INTERRUPT_SOURCE_UNSPECIFIED {
 		return ""
 	}
-	text := fmt.Sprintf("%s by %s", name(i.GetLevel(), "INTERRUPT_LEVEL_"), name(i.GetSource(), "INTERRUPT_SOURCE_"))
+	level := name(i.GetLevel(), "INTERRUPT_LEVEL_")
+	if i.GetLevel() == stintv1.InterruptLevel_INTERRUPT_LEVEL_NONE {
+		level = "PARK"
+	}
+	text := fmt.Sprintf("%s by %s", level, name(i.GetSource(), "INTERRUPT_SOURCE_"))
 	if i.GetRequester() != "" {
 		text += " " + i.GetRequester()
 	}

@@ -157,9 +157,31 @@ func TestJobInterruptRetryDelete(t *testing.T) {
 	for args, says := range map[string]string{
 		"interrupt": "requires at least 1 arg", "interrupt x": "--level \"\": want one of retry, cancel",
 		"interrupt x --level stop": "--level \"stop\"", "interrupt x --level retry": "INVALID_FIELD: id: ",
+		"park": "requires at least 1 arg", "park x": "INVALID_FIELD: id: ",
 		"retry": "requires at least 1 arg", "delete": "requires at least 1 arg", "frobnicate": "unknown command", "": "",
 	} {
 		wantCode(t, stint(t, "", append([]string{server, "job"}, strings.Fields(args)...)...), 2, says)
+	}
+}
+
+// A parked job says who set it aside, and why; one that has ended stays as it is.
+func TestJobPark(t *testing.T) {
+	server := at(t)
+	waiting, running, ended := submit(t, server, "waiting"), submit(t, server, "running"), submit(t, server, "ended")
+	claim(t, dial(t, server), "running")
+	ok(t, server, "job", "interrupt", "--level", "cancel", ended)
+	got := stint(t, "", server, "job", "park", "--reason", "ask first", waiting, running, ended)
+	wantCode(t, got, 4, ended+": INVALID_STATE: ")
+	if want := waiting + " PARKED\n" + running + " RUNNING"; squeeze(got.stdout) != want {
+		t.Errorf("park printed:\n%s\nwant:\n%s", got.stdout, want)
+	}
+	out := ok(t, server, "job", "get", waiting)
+	if !strings.Contains(squeeze(out), "\nInterrupt PARK by USER "+requester()+" at ") || !strings.Contains(out, ": ask first\n") ||
+		!strings.Contains(out, "PARKED (OPERATOR)") {
+		t.Errorf("the parked job:\n%s", out)
+	}
+	if out := ok(t, server, "job", "retry", waiting); squeeze(out) != waiting+" READY" {
+		t.Errorf("retry printed %q", out)
 	}
 }
 
@@ -405,7 +427,7 @@ func TestNoServer(t *testing.T) {
 	l.Close()
 	for _, args := range []string{
 		"submit q", "submit q --lines", "submit q --wait", "work q -- true",
-		"job get " + someID, "job list", "job wait " + someID, "job interrupt --level retry " + someID, "job retry " + someID, "job delete " + someID,
+		"job get " + someID, "job list", "job wait " + someID, "job interrupt --level retry " + someID, "job retry " + someID, "job park " + someID, "job delete " + someID,
 		"queue list", "queue get q", "queue set q", "queue pause q", "queue resume q", "queue delete q",
 		"worker list", "worker drain " + someID,
 	} {

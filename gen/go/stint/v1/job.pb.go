@@ -51,7 +51,8 @@ const (
 	JobState_JOB_STATE_RUNNING JobState = 4
 	// Waits after a failure or crash before it is tried again.
 	JobState_JOB_STATE_BACKOFF JobState = 5
-	// Set aside for a person: a budget is used up, or the payload is malformed. RetryJobs releases it.
+	// Set aside for a person: a budget is used up, the payload is malformed, or somebody asked for it. RetryJobs releases
+	// it.
 	JobState_JOB_STATE_PARKED JobState = 6
 	// Done.
 	JobState_JOB_STATE_SUCCEEDED JobState = 7
@@ -202,6 +203,8 @@ const (
 	ParkReason_PARK_REASON_MALFORMED ParkReason = 5
 	// A worker asked for it: a failure with `park`.
 	ParkReason_PARK_REASON_WORKER ParkReason = 6
+	// A person asked for it: ParkJobs. The job's `interrupt` says who and why.
+	ParkReason_PARK_REASON_OPERATOR ParkReason = 7
 	// Its retry policy asks for it: a failure under `on_failure` PARK.
 	ParkReason_PARK_REASON_POLICY ParkReason = 8
 )
@@ -216,6 +219,7 @@ var (
 		4: "PARK_REASON_UNDELIVERABLE",
 		5: "PARK_REASON_MALFORMED",
 		6: "PARK_REASON_WORKER",
+		7: "PARK_REASON_OPERATOR",
 		8: "PARK_REASON_POLICY",
 	}
 	ParkReason_value = map[string]int32{
@@ -226,6 +230,7 @@ var (
 		"PARK_REASON_UNDELIVERABLE": 4,
 		"PARK_REASON_MALFORMED":     5,
 		"PARK_REASON_WORKER":        6,
+		"PARK_REASON_OPERATOR":      7,
 		"PARK_REASON_POLICY":        8,
 	}
 )
@@ -1467,7 +1472,7 @@ type Job struct {
 	Epoch uint32 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// What it has used of its budgets.
 	Counters *JobCounters `protobuf:"bytes,12,opt,name=counters,proto3" json:"counters,omitempty"`
-	// Its interrupt; absent if there is none.
+	// Its interrupt; absent if there is none. Of a job that is parked by ParkJobs it says who asked and why, at level NONE.
 	Interrupt *Interrupt `protobuf:"bytes,13,opt,name=interrupt,proto3" json:"interrupt,omitempty"`
 	// Why it is parked; UNSPECIFIED if it is not.
 	ParkReason ParkReason `protobuf:"varint,14,opt,name=park_reason,json=parkReason,proto3,enum=stint.v1.ParkReason" json:"park_reason,omitempty"`
@@ -2717,6 +2722,116 @@ func (x *RetryJobsResponse) GetResults() []*JobResult {
 	return nil
 }
 
+// ParkJobsRequest asks for jobs to be set aside.
+type ParkJobsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The jobs; 1 to 1,000.
+	Ids []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	// Why; kept with the job; at most 1,024 bytes.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who asks, in their own words; at most 200 bytes.
+	Requester     string `protobuf:"bytes,3,opt,name=requester,proto3" json:"requester,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ParkJobsRequest) Reset() {
+	*x = ParkJobsRequest{}
+	mi := &file_stint_v1_job_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ParkJobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ParkJobsRequest) ProtoMessage() {}
+
+func (x *ParkJobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ParkJobsRequest.ProtoReflect.Descriptor instead.
+func (*ParkJobsRequest) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ParkJobsRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *ParkJobsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ParkJobsRequest) GetRequester() string {
+	if x != nil {
+		return x.Requester
+	}
+	return ""
+}
+
+// ParkJobsResponse answers ParkJobs.
+type ParkJobsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each id, in the request's order.
+	Results       []*JobResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ParkJobsResponse) Reset() {
+	*x = ParkJobsResponse{}
+	mi := &file_stint_v1_job_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ParkJobsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ParkJobsResponse) ProtoMessage() {}
+
+func (x *ParkJobsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ParkJobsResponse.ProtoReflect.Descriptor instead.
+func (*ParkJobsResponse) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ParkJobsResponse) GetResults() []*JobResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
 // DeleteJobsRequest asks for jobs to be forgotten.
 type DeleteJobsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2728,7 +2843,7 @@ type DeleteJobsRequest struct {
 
 func (x *DeleteJobsRequest) Reset() {
 	*x = DeleteJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[29]
+	mi := &file_stint_v1_job_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2740,7 +2855,7 @@ func (x *DeleteJobsRequest) String() string {
 func (*DeleteJobsRequest) ProtoMessage() {}
 
 func (x *DeleteJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[29]
+	mi := &file_stint_v1_job_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2753,7 +2868,7 @@ func (x *DeleteJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{29}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeleteJobsRequest) GetIds() []string {
@@ -2774,7 +2889,7 @@ type DeleteJobsResponse struct {
 
 func (x *DeleteJobsResponse) Reset() {
 	*x = DeleteJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[30]
+	mi := &file_stint_v1_job_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2786,7 +2901,7 @@ func (x *DeleteJobsResponse) String() string {
 func (*DeleteJobsResponse) ProtoMessage() {}
 
 func (x *DeleteJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[30]
+	mi := &file_stint_v1_job_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2799,7 +2914,7 @@ func (x *DeleteJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{30}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeleteJobsResponse) GetResults() []*JobResult {
@@ -2980,6 +3095,12 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.stint.v1.JobStateR\x05state\x12)\n" +
 	"\x05error\x18\x03 \x01(\v2\x13.stint.v1.ItemErrorR\x05error\"B\n" +
 	"\x11RetryJobsResponse\x12-\n" +
+	"\aresults\x18\x01 \x03(\v2\x13.stint.v1.JobResultR\aresults\"_\n" +
+	"\x0fParkJobsRequest\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1c\n" +
+	"\trequester\x18\x03 \x01(\tR\trequesterJ\x04\b\x0f\x10\x10\"A\n" +
+	"\x10ParkJobsResponse\x12-\n" +
 	"\aresults\x18\x01 \x03(\v2\x13.stint.v1.JobResultR\aresults\"+\n" +
 	"\x11DeleteJobsRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03idsJ\x04\b\x0f\x10\x10\"C\n" +
@@ -3004,7 +3125,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\fPRIORITY_LOW\x10\x14\x12\x13\n" +
 	"\x0fPRIORITY_NORMAL\x10\x1e\x12\x11\n" +
 	"\rPRIORITY_HIGH\x10(\x12\x16\n" +
-	"\x12PRIORITY_VERY_HIGH\x102*\xe1\x01\n" +
+	"\x12PRIORITY_VERY_HIGH\x102*\xfb\x01\n" +
 	"\n" +
 	"ParkReason\x12\x1b\n" +
 	"\x17PARK_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -3013,7 +3134,8 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x13PARK_REASON_SNOOZES\x10\x03\x12\x1d\n" +
 	"\x19PARK_REASON_UNDELIVERABLE\x10\x04\x12\x19\n" +
 	"\x15PARK_REASON_MALFORMED\x10\x05\x12\x16\n" +
-	"\x12PARK_REASON_WORKER\x10\x06\x12\x16\n" +
+	"\x12PARK_REASON_WORKER\x10\x06\x12\x18\n" +
+	"\x14PARK_REASON_OPERATOR\x10\a\x12\x16\n" +
 	"\x12PARK_REASON_POLICY\x10\b*g\n" +
 	"\tOnFailure\x12\x1a\n" +
 	"\x16ON_FAILURE_UNSPECIFIED\x10\x00\x12\x14\n" +
@@ -3038,7 +3160,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x17INTERRUPT_STATUS_NO_RUN\x10\x02\x12\x1e\n" +
 	"\x1aINTERRUPT_STATUS_REQUESTED\x10\x03\x12\x1e\n" +
 	"\x1aINTERRUPT_STATUS_UNCHANGED\x10\x04\x12\x1e\n" +
-	"\x1aINTERRUPT_STATUS_WITHDRAWN\x10\x052\xff\x04\n" +
+	"\x1aINTERRUPT_STATUS_WITHDRAWN\x10\x052\xc2\x05\n" +
 	"\n" +
 	"JobService\x12?\n" +
 	"\x06Submit\x12\x17.stint.v1.SubmitRequest\x1a\x18.stint.v1.SubmitResponse(\x010\x01\x12G\n" +
@@ -3049,7 +3171,8 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\tCountJobs\x12\x1a.stint.v1.CountJobsRequest\x1a\x1b.stint.v1.CountJobsResponse\x12@\n" +
 	"\aWaitJob\x12\x18.stint.v1.WaitJobRequest\x1a\x19.stint.v1.WaitJobResponse0\x01\x12P\n" +
 	"\rInterruptJobs\x12\x1e.stint.v1.InterruptJobsRequest\x1a\x1f.stint.v1.InterruptJobsResponse\x12D\n" +
-	"\tRetryJobs\x12\x1a.stint.v1.RetryJobsRequest\x1a\x1b.stint.v1.RetryJobsResponse\x12G\n" +
+	"\tRetryJobs\x12\x1a.stint.v1.RetryJobsRequest\x1a\x1b.stint.v1.RetryJobsResponse\x12A\n" +
+	"\bParkJobs\x12\x19.stint.v1.ParkJobsRequest\x1a\x1a.stint.v1.ParkJobsResponse\x12G\n" +
 	"\n" +
 	"DeleteJobs\x12\x1b.stint.v1.DeleteJobsRequest\x1a\x1c.stint.v1.DeleteJobsResponseB\x8c\x01\n" +
 	"\fcom.stint.v1B\bJobProtoP\x01Z1github.com/stintrun/stint/gen/go/stint/v1;stintv1\xa2\x02\x03SXX\xaa\x02\bStint.V1\xca\x02\bStint\\V1\xe2\x02\x14Stint\\V1\\GPBMetadata\xea\x02\tStint::V1b\x06proto3"
@@ -3067,7 +3190,7 @@ func file_stint_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_stint_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_stint_v1_job_proto_goTypes = []any{
 	(JobState)(0),                 // 0: stint.v1.JobState
 	(Priority)(0),                 // 1: stint.v1.Priority
@@ -3106,74 +3229,76 @@ var file_stint_v1_job_proto_goTypes = []any{
 	(*RetryJobsRequest)(nil),      // 34: stint.v1.RetryJobsRequest
 	(*JobResult)(nil),             // 35: stint.v1.JobResult
 	(*RetryJobsResponse)(nil),     // 36: stint.v1.RetryJobsResponse
-	(*DeleteJobsRequest)(nil),     // 37: stint.v1.DeleteJobsRequest
-	(*DeleteJobsResponse)(nil),    // 38: stint.v1.DeleteJobsResponse
-	nil,                           // 39: stint.v1.JobSpec.LabelsEntry
-	nil,                           // 40: stint.v1.Job.LabelsEntry
-	nil,                           // 41: stint.v1.JobFilter.LabelsEntry
-	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
-	(*Payload)(nil),               // 43: stint.v1.Payload
-	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
-	(*TraceContext)(nil),          // 45: stint.v1.TraceContext
-	(*ItemError)(nil),             // 46: stint.v1.ItemError
-	(*Interrupt)(nil),             // 47: stint.v1.Interrupt
-	(*Run)(nil),                   // 48: stint.v1.Run
-	(*Failure)(nil),               // 49: stint.v1.Failure
-	(InterruptLevel)(0),           // 50: stint.v1.InterruptLevel
+	(*ParkJobsRequest)(nil),       // 37: stint.v1.ParkJobsRequest
+	(*ParkJobsResponse)(nil),      // 38: stint.v1.ParkJobsResponse
+	(*DeleteJobsRequest)(nil),     // 39: stint.v1.DeleteJobsRequest
+	(*DeleteJobsResponse)(nil),    // 40: stint.v1.DeleteJobsResponse
+	nil,                           // 41: stint.v1.JobSpec.LabelsEntry
+	nil,                           // 42: stint.v1.Job.LabelsEntry
+	nil,                           // 43: stint.v1.JobFilter.LabelsEntry
+	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
+	(*Payload)(nil),               // 45: stint.v1.Payload
+	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
+	(*TraceContext)(nil),          // 47: stint.v1.TraceContext
+	(*ItemError)(nil),             // 48: stint.v1.ItemError
+	(*Interrupt)(nil),             // 49: stint.v1.Interrupt
+	(*Run)(nil),                   // 50: stint.v1.Run
+	(*Failure)(nil),               // 51: stint.v1.Failure
+	(InterruptLevel)(0),           // 52: stint.v1.InterruptLevel
 }
 var file_stint_v1_job_proto_depIdxs = []int32{
 	9,  // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
 	10, // 1: stint.v1.RetryPolicy.linear:type_name -> stint.v1.LinearBackoff
 	11, // 2: stint.v1.RetryPolicy.constant:type_name -> stint.v1.ConstantBackoff
-	42, // 3: stint.v1.RetryPolicy.deadline:type_name -> google.protobuf.Duration
+	44, // 3: stint.v1.RetryPolicy.deadline:type_name -> google.protobuf.Duration
 	3,  // 4: stint.v1.RetryPolicy.on_failure:type_name -> stint.v1.OnFailure
-	42, // 5: stint.v1.RetryPolicy.interrupt_delay:type_name -> google.protobuf.Duration
-	42, // 6: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
-	42, // 7: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
-	42, // 8: stint.v1.LinearBackoff.initial:type_name -> google.protobuf.Duration
-	42, // 9: stint.v1.LinearBackoff.increment:type_name -> google.protobuf.Duration
-	42, // 10: stint.v1.LinearBackoff.max:type_name -> google.protobuf.Duration
-	42, // 11: stint.v1.ConstantBackoff.delay:type_name -> google.protobuf.Duration
-	43, // 12: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
+	44, // 5: stint.v1.RetryPolicy.interrupt_delay:type_name -> google.protobuf.Duration
+	44, // 6: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
+	44, // 7: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
+	44, // 8: stint.v1.LinearBackoff.initial:type_name -> google.protobuf.Duration
+	44, // 9: stint.v1.LinearBackoff.increment:type_name -> google.protobuf.Duration
+	44, // 10: stint.v1.LinearBackoff.max:type_name -> google.protobuf.Duration
+	44, // 11: stint.v1.ConstantBackoff.delay:type_name -> google.protobuf.Duration
+	45, // 12: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
 	1,  // 13: stint.v1.JobSpec.priority:type_name -> stint.v1.Priority
-	44, // 14: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
-	42, // 15: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
-	44, // 16: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
-	42, // 17: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
+	46, // 14: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
+	44, // 15: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
+	46, // 16: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
+	44, // 17: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
 	8,  // 18: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
-	39, // 19: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
-	45, // 20: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
+	41, // 19: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
+	47, // 20: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
 	12, // 21: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
 	17, // 22: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
 	12, // 23: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
 	17, // 24: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
 	4,  // 25: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
 	0,  // 26: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
-	46, // 27: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
+	48, // 27: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
 	18, // 28: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
-	42, // 29: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
+	44, // 29: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
 	8,  // 30: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
 	0,  // 31: stint.v1.Job.state:type_name -> stint.v1.JobState
 	1,  // 32: stint.v1.Job.priority:type_name -> stint.v1.Priority
-	43, // 33: stint.v1.Job.payload:type_name -> stint.v1.Payload
-	44, // 34: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	44, // 35: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
-	44, // 36: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
-	44, // 37: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	45, // 33: stint.v1.Job.payload:type_name -> stint.v1.Payload
+	46, // 34: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	46, // 35: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
+	46, // 36: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
+	46, // 37: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
 	19, // 38: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
-	47, // 39: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
+	49, // 39: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
 	2,  // 40: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
-	48, // 41: stint.v1.Job.run:type_name -> stint.v1.Run
-	48, // 42: stint.v1.Job.history:type_name -> stint.v1.Run
-	43, // 43: stint.v1.Job.result:type_name -> stint.v1.Payload
-	49, // 44: stint.v1.Job.failure:type_name -> stint.v1.Failure
-	40, // 45: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
+	50, // 41: stint.v1.Job.run:type_name -> stint.v1.Run
+	50, // 42: stint.v1.Job.history:type_name -> stint.v1.Run
+	45, // 43: stint.v1.Job.result:type_name -> stint.v1.Payload
+	51, // 44: stint.v1.Job.failure:type_name -> stint.v1.Failure
+	42, // 45: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
 	18, // 46: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
-	45, // 47: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
+	47, // 47: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
 	0,  // 48: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
-	41, // 49: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
-	44, // 50: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
-	44, // 51: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
+	43, // 49: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
+	46, // 50: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
+	46, // 51: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
 	5,  // 52: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
 	20, // 53: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
 	21, // 54: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
@@ -3184,39 +3309,42 @@ var file_stint_v1_job_proto_depIdxs = []int32{
 	6,  // 59: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
 	5,  // 60: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
 	20, // 61: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
-	50, // 62: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
+	52, // 62: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
 	7,  // 63: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
 	0,  // 64: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
-	50, // 65: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
-	46, // 66: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
+	52, // 65: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
+	48, // 66: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
 	32, // 67: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
 	0,  // 68: stint.v1.JobResult.state:type_name -> stint.v1.JobState
-	46, // 69: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
+	48, // 69: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
 	35, // 70: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
-	35, // 71: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
-	13, // 72: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
-	15, // 73: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
-	22, // 74: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
-	24, // 75: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
-	26, // 76: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
-	29, // 77: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
-	31, // 78: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
-	34, // 79: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
-	37, // 80: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
-	14, // 81: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
-	16, // 82: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
-	23, // 83: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
-	25, // 84: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
-	27, // 85: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
-	30, // 86: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
-	33, // 87: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
-	36, // 88: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
-	38, // 89: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
-	81, // [81:90] is the sub-list for method output_type
-	72, // [72:81] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	35, // 71: stint.v1.ParkJobsResponse.results:type_name -> stint.v1.JobResult
+	35, // 72: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
+	13, // 73: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
+	15, // 74: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
+	22, // 75: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
+	24, // 76: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
+	26, // 77: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
+	29, // 78: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
+	31, // 79: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
+	34, // 80: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
+	37, // 81: stint.v1.JobService.ParkJobs:input_type -> stint.v1.ParkJobsRequest
+	39, // 82: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
+	14, // 83: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
+	16, // 84: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
+	23, // 85: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
+	25, // 86: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
+	27, // 87: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
+	30, // 88: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
+	33, // 89: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
+	36, // 90: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
+	38, // 91: stint.v1.JobService.ParkJobs:output_type -> stint.v1.ParkJobsResponse
+	40, // 92: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
+	83, // [83:93] is the sub-list for method output_type
+	73, // [73:83] is the sub-list for method input_type
+	73, // [73:73] is the sub-list for extension type_name
+	73, // [73:73] is the sub-list for extension extendee
+	0,  // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_job_proto_init() }
@@ -3243,7 +3371,7 @@ func file_stint_v1_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_job_proto_rawDesc), len(file_stint_v1_job_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
