@@ -71,6 +71,7 @@ type Job struct {
 	Interrupt  Interrupt
 	ParkReason ParkReason
 	ParkBuild  string    // the build whose run parked it
+	ReleasedBy []string  // the builds that released it from being parked, oldest first: the last ReleasesKept
 	Avoid      ID        // after NOT_ME: not to this instance…
 	AvoidUntil time.Time // …before this time
 	Failure    *Failure  // the last failure of this epoch

@@ -29,6 +29,8 @@ const (
 
 	AgingStep   = 5 * time.Minute // a lane's head rises one band for each that it has been READY
 	HistoryEdge = 100             // a history keeps the first and the last so many runs
+
+	ReleasesKept = 10 // builds that a job remembers: none of them releases it again
 )
 
 // Effective is the policy in force for a job: its own settings, then its queue's, then the defaults, field by field. An

@@ -117,7 +117,7 @@ func someJob() *job.Job {
 		Interrupt: job.Interrupt{
 			Level: job.LevelCancel, Generation: 2, Source: job.SourceDrain, Reason: "r", Requester: "q", RequestTime: now, Park: true,
 		},
-		ParkReason: job.ParkWorker, ParkBuild: "b", Avoid: job.ID{7}, AvoidUntil: now,
+		ParkReason: job.ParkWorker, ParkBuild: "b", ReleasedBy: []string{"b", "c"}, Avoid: job.ID{7}, AvoidUntil: now,
 		Failure: failure, Result: &job.Result{Data: []byte("r"), Size: 1, ContentType: "x"},
 	}
 }

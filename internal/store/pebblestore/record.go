@@ -264,6 +264,9 @@ func writeStatus(w *writer, j *job.Job) {
 		w.message(18, func(w *writer) { writeFailure(w, j.Failure) })
 	}
 	w.time(19, j.EpochTime, base)
+	for _, build := range j.ReleasedBy {
+		w.str(20, build)
+	}
 }
 
 func readStatus(j *job.Job, b []byte) error {
@@ -302,6 +305,8 @@ func readStatus(j *job.Job, b []byte) error {
 			j.AvoidUntil = r.time(base)
 		case 19:
 			j.EpochTime = r.time(base)
+		case 20:
+			j.ReleasedBy = append(j.ReleasedBy, string(r.raw))
 		default:
 			if err := readStatusPart(j, &r, base); err != nil {
 				return err

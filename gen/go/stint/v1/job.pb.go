@@ -52,7 +52,7 @@ const (
 	// Waits after a failure or crash before it is tried again.
 	JobState_JOB_STATE_BACKOFF JobState = 5
 	// Set aside for a person: a budget is used up, the payload is malformed, or somebody asked for it. RetryJobs releases
-	// it.
+	// it; so does a new build of its workers, unless a person parked it.
 	JobState_JOB_STATE_PARKED JobState = 6
 	// Done.
 	JobState_JOB_STATE_SUCCEEDED JobState = 7
