@@ -84,9 +84,12 @@ func TestNewBuildReleases(t *testing.T) {
 // TestWhatReleasesNothing: what is no new build for the job, and what is no build's to release.
 func TestWhatReleasesNothing(t *testing.T) {
 	for name, change := range map[string]func(r *rig, seq uint64){
-		"the same build":    func(r *rig, _ uint64) { r.build(2, "b1", "q") },
-		"no build":          func(r *rig, _ uint64) { r.build(2, "", "q") },
-		"another queue's":   func(r *rig, _ uint64) { r.build(2, "b2", "other") },
+		"the same build": func(r *rig, _ uint64) { r.build(2, "b1", "q") },
+		"no build":       func(r *rig, _ uint64) { r.build(2, "", "q") },
+		"another queue's": func(r *rig, _ uint64) {
+			r.plain("other", 1)
+			r.build(2, "b2", "other").parks()
+		},
 		"one that drains":   func(r *rig, _ uint64) { r.build(2, "b2", "q").say(dispatch.Message{Drain: true}) },
 		"one being drained": func(r *rig, _ uint64) { r.build(2, "b2", "q"); r.d.Drain([]job.ID{{2}}, dispatch.DrainNotice{}) },
 		"an operator's": func(r *rig, seq uint64) {
@@ -207,5 +210,24 @@ func TestBuildsAreForgotten(t *testing.T) {
 		if n := r.d.Builds(); n > 0 {
 			t.Errorf("%d builds are remembered", n)
 		}
+	})
+}
+
+// TestBuildThatReconnects keeps what it has parked, also if builds are looked at while it is away.
+func TestBuildThatReconnects(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		seq := r.plain("q", 1)[0]
+		old := r.build(1, "b1", "q")
+		old.parks()
+		s := r.build(2, "b2", "q")
+		r.pass(settled - time.Second) // the look that the first sessions have asked for comes in a second
+		old.Close()
+		r.pass(settled - time.Second)
+		old = r.build(1, "b1", "q")
+		s.keep(quietly)
+		r.released(seq, 0)
+		old.Close()
+		s.keep(quietly)
+		r.released(seq, 1)
 	})
 }
