@@ -190,3 +190,20 @@ func (c *Client) Interrupt(ctx context.Context, level stintv1.InterruptLevel, re
 	}
 	return results, nil
 }
+
+// Park sets jobs aside for a person: waiting ones are PARKED now, running ones are interrupted with RETRY and PARKED when
+// their runs end. Results are in the order of ids; a job that could not be parked has an error in its result. It is
+// harmless to repeat. On an error the results so far are returned with it. To name a requester, call Jobs().ParkJobs.
+func (c *Client) Park(ctx context.Context, reason string, ids ...string) ([]*stintv1.JobResult, error) {
+	var results []*stintv1.JobResult
+	for len(ids) > 0 {
+		n := min(len(ids), maxItems)
+		resp, err := c.jobs.ParkJobs(ctx, &stintv1.ParkJobsRequest{Ids: ids[:n], Reason: reason})
+		if err != nil {
+			return results, err
+		}
+		results = append(results, resp.GetResults()...)
+		ids = ids[n:]
+	}
+	return results, nil
+}

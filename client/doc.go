@@ -6,7 +6,7 @@
 // SubmitStream stores many over one stream. Both choose a job's id before the first send and repeat by themselves, so a
 // job is stored once however often the connection breaks. A refused job is an *ItemError in its own answer; the others
 // go on. Wait returns a job when it has ended. Interrupt stops jobs: RETRY lets them come back, CANCEL ends them.
-// InterruptMatching, RetryMatching and DeleteMatching act on all jobs that a filter selects.
+// InterruptMatching, RetryMatching, ParkMatching and DeleteMatching act on all jobs that a filter selects.
 //
 //	c, err := client.Dial("127.0.0.1:7707")
 //	answers, err := c.Submit(ctx, client.Job{Queue: "mail", Payload: []byte("hello")})

@@ -30,6 +30,15 @@ func (c *Client) RetryMatching(ctx context.Context, req *stintv1.RetryJobsReques
 	})
 }
 
+// ParkMatching sets the jobs aside that the request's filter selects; otherwise it is like InterruptMatching.
+func (c *Client) ParkMatching(ctx context.Context, req *stintv1.ParkJobsRequest) iter.Seq2[*stintv1.JobResult, error] {
+	return eachOfPages(func(token string) (*stintv1.ParkJobsResponse, error) {
+		page := proto.CloneOf(req)
+		page.ContinueToken = token
+		return c.jobs.ParkJobs(ctx, page)
+	})
+}
+
 // DeleteMatching deletes the jobs that the request's filter selects; otherwise it is like InterruptMatching.
 func (c *Client) DeleteMatching(ctx context.Context, req *stintv1.DeleteJobsRequest) iter.Seq2[*stintv1.JobResult, error] {
 	return eachOfPages(func(token string) (*stintv1.DeleteJobsResponse, error) {

@@ -37,6 +37,11 @@ type scripted struct {
 	getJob     func(*stintv1.GetJobRequest) (*stintv1.GetJobResponse, error)
 	waitJob    func(*stintv1.WaitJobRequest, grpc.ServerStreamingServer[stintv1.WaitJobResponse]) error
 	interrupt  func(*stintv1.InterruptJobsRequest) (*stintv1.InterruptJobsResponse, error)
+	park       func(*stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error)
+}
+
+func (s *scripted) ParkJobs(_ context.Context, req *stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error) {
+	return s.park(req)
 }
 
 func (s *scripted) Work(stream stintv1.WorkerService_WorkServer) error {

@@ -392,6 +392,33 @@ func TestInterruptSplits(t *testing.T) {
 	})
 }
 
+func TestParkSplits(t *testing.T) {
+	bubble(t, func(t *testing.T, s *scripted, c *Client) {
+		var sizes []int
+		down := false
+		s.park = func(req *stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error) {
+			if down && len(sizes) > 0 || req.Reason != "why" {
+				return nil, refusal(codes.Internal, "INTERNAL")
+			}
+			sizes = append(sizes, len(req.Ids))
+			resp := &stintv1.ParkJobsResponse{}
+			for _, id := range req.Ids {
+				resp.Results = append(resp.Results, &stintv1.JobResult{Id: id})
+			}
+			return resp, nil
+		}
+		ids := strings.Split(strings.Repeat("x,", 1500)+"y", ",")
+		results, err := c.Park(t.Context(), "why", ids...)
+		if err != nil || len(results) != 1501 || results[1500].Id != "y" || !slices.Equal(sizes, []int{1000, 501}) {
+			t.Errorf("Park: %d results in %v, %v", len(results), sizes, err)
+		}
+		sizes, down = nil, true
+		if results, err := c.Park(t.Context(), "why", ids...); err == nil || len(results) != 1000 {
+			t.Errorf("Park, the second half refused: %d results, %v", len(results), err)
+		}
+	})
+}
+
 func TestReasonOf(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error

@@ -29,7 +29,7 @@ type WorkerConfig struct {
 	// InstanceID names this worker in the whole cluster: a UUID made at random. Empty: one is made. Never derive it from
 	// a host or pod name.
 	InstanceID string
-	// BuildID is which build of the worker's code it is.
+	// BuildID is which build of the worker's code it is. A new one releases the jobs that the one before has parked.
 	BuildID string
 	// Labels are for finding it.
 	Labels map[string]string

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -26,7 +25,7 @@ type jobsRequest interface {
 
 // step is what a request does to one job: it returns the next version, the same for no change, nil to delete it. An
 // error says that the job as it is does not allow it.
-type step func(now time.Time, j *job.Job) (next *job.Job, effect job.InterruptEffect, err error)
+type step func(r store.Reader, j *job.Job) (next *job.Job, effect job.InterruptEffect, err error)
 
 // changedJob is what became of one job of a request.
 type changedJob struct {
@@ -83,7 +82,7 @@ func (s *Server) changeNamed(ctx context.Context, m jobsRequest, do step) ([]cha
 			case j == nil:
 				c.err, c.state = errJobNotFound, found[i].State
 			default:
-				changes = c.take(tx.Now(), j, do, changes)
+				changes = c.take(tx, j, do, changes)
 				now[id] = c.job
 			}
 		}
@@ -93,8 +92,8 @@ func (s *Server) changeNamed(ctx context.Context, m jobsRequest, do step) ([]cha
 }
 
 // take notes what do makes of j. If that is another version, it is added to the changes.
-func (c *changedJob) take(now time.Time, j *job.Job, do step, changes []store.Change) []store.Change {
-	next, effect, err := do(now, j)
+func (c *changedJob) take(r store.Reader, j *job.Job, do step, changes []store.Change) []store.Change {
+	next, effect, err := do(r, j)
 	if c.effect, c.err = effect, err; err != nil {
 		next = j
 	} else if next != j {
@@ -113,11 +112,11 @@ func (s *Server) changeSelected(ctx context.Context, m jobsRequest, r *reach, do
 	if asked := m.GetPageSize(); asked > 0 {
 		size = clampPageSize(asked)
 	}
-	seqs, err := s.selectPage(ctx, r, size, func(now time.Time, j *job.Job) bool {
+	seqs, err := s.selectPage(ctx, r, size, func(r store.Reader, j *job.Job) bool {
 		if !filter.matches(j) {
 			return false
 		}
-		_, _, err := do(now, j)
+		_, _, err := do(r, j)
 		return err == nil
 	})
 	if err != nil || len(seqs) == 0 {
@@ -136,7 +135,7 @@ func (s *Server) changeSelected(ctx context.Context, m jobsRequest, r *reach, do
 				continue
 			}
 			c := changedJob{id: j.Spec.ID.String()}
-			if changes = c.take(tx.Now(), j, do, changes); c.err == nil {
+			if changes = c.take(tx, j, do, changes); c.err == nil {
 				changed = append(changed, c)
 			}
 		}
@@ -189,7 +188,7 @@ func (r *reach) position() []byte {
 
 // selectPage returns the sequences of the next jobs that are admitted, and moves reach behind them. It is one look into
 // the store: a page ends when it is full, or when the budget is used up.
-func (s *Server) selectPage(ctx context.Context, at *reach, size int, admits func(time.Time, *job.Job) bool) ([]uint64, error) {
+func (s *Server) selectPage(ctx context.Context, at *reach, size int, admits func(store.Reader, *job.Job) bool) ([]uint64, error) {
 	var seqs []uint64
 	from, last, next := at.next, at.last, uint64(0)
 	err := s.store.View(ctx, func(r store.Reader) (err error) {
@@ -203,7 +202,7 @@ func (s *Server) selectPage(ctx context.Context, at *reach, size int, admits fun
 			switch {
 			case j.Seq > last:
 				return false
-			case !admits(r.Now(), j):
+			case !admits(r, j):
 				return true
 			case len(seqs) == size:
 				return false // the next page starts with it

@@ -134,13 +134,25 @@ func specFrom(m *stintv1.JobSpec) job.Spec {
 }
 
 func retryFrom(p *stintv1.RetryPolicy) job.RetryPolicy {
-	e := p.GetExponential()
-	return job.RetryPolicy{
-		MaxAttempts: p.GetMaxAttempts(),
-		Initial:     retryDelayFrom(e.GetInitial()),
-		Max:         retryDelayFrom(e.GetMax()),
-		Multiplier:  e.GetMultiplier(),
+	r := job.RetryPolicy{
+		MaxAttempts:    p.GetMaxAttempts(),
+		OnFailure:      job.OnFailure(p.GetOnFailure()),
+		Deadline:       retryDelayFrom(p.GetDeadline()),
+		InterruptDelay: retryDelayFrom(p.GetInterruptDelay()),
 	}
+	switch p.GetBackoff().(type) {
+	case *stintv1.RetryPolicy_Exponential:
+		e := p.GetExponential()
+		r.Curve, r.Multiplier = job.Exponential, e.GetMultiplier()
+		r.Initial, r.Max = retryDelayFrom(e.GetInitial()), retryDelayFrom(e.GetMax())
+	case *stintv1.RetryPolicy_Linear:
+		l := p.GetLinear()
+		r.Curve, r.Increment = job.Linear, retryDelayFrom(l.GetIncrement())
+		r.Initial, r.Max = retryDelayFrom(l.GetInitial()), retryDelayFrom(l.GetMax())
+	case *stintv1.RetryPolicy_Constant:
+		r.Curve, r.Initial = job.Constant, retryDelayFrom(p.GetConstant().GetDelay())
+	}
+	return r
 }
 
 func retryDelayFrom(d *durationpb.Duration) time.Duration {
@@ -215,13 +227,18 @@ func wireCounters(c job.Counters) *stintv1.JobCounters {
 	}
 }
 
-// wireInterrupt is the interrupt of a run, or of a job after that run; absent if there is none.
+// wireInterrupt is the interrupt of a run, or of a job after that run; absent if there is none. A parked job keeps who
+// parked it there.
 func wireInterrupt(i *job.Interrupt, epoch, run uint32) *stintv1.Interrupt {
-	if i == nil || i.Level == job.LevelNone {
+	if i == nil || i.Level == job.LevelNone && !i.Park {
 		return nil
 	}
+	var id string
+	if i.Level != job.LevelNone {
+		id = fmt.Sprintf("%d.%d", epoch, run)
+	}
 	return &stintv1.Interrupt{
-		Id:               fmt.Sprintf("%d.%d", epoch, run),
+		Id:               id,
 		Level:            stintv1.InterruptLevel(i.Level),
 		Generation:       i.Generation,
 		Reason:           i.Reason,
@@ -239,13 +256,25 @@ func wireInterrupt(i *job.Interrupt, epoch, run uint32) *stintv1.Interrupt {
 
 // wireRetry is a policy's part about trying again, absent fields left out.
 func wireRetry(p job.RetryPolicy) *stintv1.RetryPolicy {
-	m := &stintv1.RetryPolicy{MaxAttempts: p.MaxAttempts}
-	if p.Initial != 0 || p.Max != 0 || p.Multiplier != 0 {
+	m := &stintv1.RetryPolicy{
+		MaxAttempts:    p.MaxAttempts,
+		Deadline:       wireRetryDelay(p.Deadline),
+		OnFailure:      stintv1.OnFailure(p.OnFailure),
+		InterruptDelay: wireRetryDelay(p.InterruptDelay),
+	}
+	initial, longest := wireRetryDelay(p.Initial), wireRetryDelay(p.Max)
+	switch p.AskedCurve() {
+	case job.Exponential:
 		m.Backoff = &stintv1.RetryPolicy_Exponential{Exponential: &stintv1.ExponentialBackoff{
-			Initial:    wireRetryDelay(p.Initial),
-			Max:        wireRetryDelay(p.Max),
-			Multiplier: p.Multiplier,
+			Initial: initial, Max: longest, Multiplier: p.Multiplier,
 		}}
+	case job.Linear:
+		m.Backoff = &stintv1.RetryPolicy_Linear{Linear: &stintv1.LinearBackoff{
+			Initial: initial, Max: longest, Increment: wireRetryDelay(p.Increment),
+		}}
+	case job.Constant:
+		m.Backoff = &stintv1.RetryPolicy_Constant{Constant: &stintv1.ConstantBackoff{Delay: initial}}
+	default:
 	}
 	return m
 }

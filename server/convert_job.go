@@ -25,10 +25,6 @@ const (
 
 // wireJob is a job as reads show it, with the queue's policy where the job has none. r brings the bytes of a full view.
 func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, error) {
-	var policy job.Policy
-	if q := r.Queue(j.Spec.Queue); q != nil {
-		policy = q.Policy
-	}
 	m := &stintv1.Job{
 		Id:           j.Spec.ID.String(),
 		Queue:        j.Spec.Queue,
@@ -47,7 +43,7 @@ func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, er
 		Failure:      wireFailure(j.Failure),
 		Labels:       j.Spec.Labels,
 		Subject:      j.Spec.Subject,
-		Policy:       wirePolicy(job.Effective(j.Spec, policy)),
+		Policy:       wirePolicy(job.Effective(j.Spec, policyOf(r, j))),
 		TraceContext: wireTrace(j.Spec),
 		Etag:         jobEtag(j),
 		Timeout:      wireTimeout(j.Spec.Timeout),
@@ -77,6 +73,14 @@ func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, er
 		})
 	}
 	return m, nil
+}
+
+// policyOf is the policy of the job's queue.
+func policyOf(r store.Reader, j *job.Job) job.Policy {
+	if q := r.Queue(j.Spec.Queue); q != nil {
+		return q.Policy
+	}
+	return job.Policy{}
 }
 
 // wireHistory shows the newest runs in whole and, once their failures fill historyMax, older ones in short.

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
+	"github.com/stintrun/stint/internal/job"
 )
 
 // Digests are stored with their jobs, so that what is hashed never changes: a later field gets the next tag and is left
@@ -30,7 +31,12 @@ const (
 	tagMultiplier  = 14
 	tagLabel       = 15
 	tagSubject     = 16
-	tagTimeout     = 32
+	tagCurve       = 17 // then tagInitial and tagMax are those of this curve
+	tagIncrement   = 18
+	tagDeadline    = 19
+	tagOnFailure   = 20
+	tagBack        = 21
+	tagTimeout     = 22
 )
 
 // digest is what a repeated id is compared by: a hash of the fields as they were sent, without id and trace context.
@@ -58,11 +64,7 @@ func digest(m *stintv1.JobSpec, payload []byte, scratch *[]byte) [16]byte {
 		b = appendPair(b, tagStartBy, t.GetSeconds(), t.GetNanos())
 	}
 	b = appendDuration(b, tagLease, m.GetLease())
-	b = appendNumber(b, tagAttempts, uint64(m.GetRetry().GetMaxAttempts()))
-	e := m.GetRetry().GetExponential()
-	b = appendDuration(b, tagInitial, e.GetInitial())
-	b = appendDuration(b, tagMax, e.GetMax())
-	b = appendNumber(b, tagMultiplier, math.Float64bits(e.GetMultiplier()))
+	b = appendRetry(b, m.GetRetry())
 	b = appendLabels(b, m.GetLabels())
 	if m.GetSubject() != "" {
 		b = appendField(b, tagSubject, m.GetSubject())
@@ -71,6 +73,30 @@ func digest(m *stintv1.JobSpec, payload []byte, scratch *[]byte) [16]byte {
 	*scratch = b
 	sum := sha256.Sum256(b)
 	return [16]byte(sum[:])
+}
+
+func appendRetry(b []byte, p *stintv1.RetryPolicy) []byte {
+	b = appendNumber(b, tagAttempts, uint64(p.GetMaxAttempts()))
+	e, l := p.GetExponential(), p.GetLinear()
+	switch {
+	case l != nil:
+		b = appendNumber(b, tagCurve, uint64(job.Linear))
+		b = appendDuration(b, tagInitial, l.GetInitial())
+		b = appendDuration(b, tagMax, l.GetMax())
+		b = appendDuration(b, tagIncrement, l.GetIncrement())
+	case p.GetConstant() != nil:
+		b = appendNumber(b, tagCurve, uint64(job.Constant))
+		b = appendDuration(b, tagInitial, p.GetConstant().GetDelay())
+	case e != nil && e.GetInitial() == nil && e.GetMax() == nil && e.GetMultiplier() == 0:
+		b = appendNumber(b, tagCurve, uint64(job.Exponential)) // its numbers name it by themselves: they had tags first
+	default:
+		b = appendDuration(b, tagInitial, e.GetInitial())
+		b = appendDuration(b, tagMax, e.GetMax())
+		b = appendNumber(b, tagMultiplier, math.Float64bits(e.GetMultiplier()))
+	}
+	b = appendDuration(b, tagDeadline, p.GetDeadline())
+	b = appendNumber(b, tagOnFailure, uint64(p.GetOnFailure()))
+	return appendDuration(b, tagBack, p.GetInterruptDelay())
 }
 
 func appendField(b []byte, tag byte, s string) []byte {

@@ -48,7 +48,7 @@ func wholeSpec() *stintv1.JobSpec {
 		StartBy: &timestamppb.Timestamp{Seconds: 2e9, Nanos: 7}, Lease: &durationpb.Duration{Seconds: 60, Nanos: 7},
 		Retry: &stintv1.RetryPolicy{MaxAttempts: 4, Backoff: &stintv1.RetryPolicy_Exponential{Exponential: &stintv1.ExponentialBackoff{
 			Initial: &durationpb.Duration{Seconds: 1, Nanos: 7}, Max: &durationpb.Duration{Seconds: 60, Nanos: 7}, Multiplier: 3,
-		}}},
+		}}, Deadline: &durationpb.Duration{Seconds: 99, Nanos: 7}, OnFailure: stintv1.OnFailure_ON_FAILURE_PARK, InterruptDelay: &durationpb.Duration{Seconds: 9, Nanos: 7}},
 		Labels: map[string]string{"customer": "42", "a": "b"}, Subject: "order/4711", Timeout: &durationpb.Duration{Seconds: 9, Nanos: 7},
 		TraceContext: &stintv1.TraceContext{Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Tracestate: "a=b"},
 	}
@@ -79,7 +79,7 @@ var digests = []struct {
 	{"no delay", "51bbab63f56385d72f9dd983a7585c9f", &stintv1.JobSpec{Queue: "q", Start: &stintv1.JobSpec_Delay{Delay: &durationpb.Duration{}}}},
 	{"start_by", "2e37aeb7ee15260dd8bd933d1d8b6770", &stintv1.JobSpec{Queue: "q", StartBy: timestamppb.New(time.Unix(1, 0))}},
 	{"lease", "3e6ecae7d7b4555ceab2f42af8ebb922", &stintv1.JobSpec{Queue: "q", Lease: durationpb.New(time.Second)}},
-	{"timeout", "905f3cea65f2cd2c300dc628adbac8a8", &stintv1.JobSpec{Queue: "q", Timeout: durationpb.New(time.Second)}},
+	{"timeout", "47b6296be66ee60a67be3fde79b2bcb8", &stintv1.JobSpec{Queue: "q", Timeout: durationpb.New(time.Second)}},
 	{"max_attempts", "c8e241ec57c9788ccbc58e051379b50d", &stintv1.JobSpec{Queue: "q", Retry: &stintv1.RetryPolicy{MaxAttempts: 1}}},
 	{"initial", "43659ac08a4c1c2766946f5c2262f376", &stintv1.JobSpec{Queue: "q", Retry: curve(&stintv1.ExponentialBackoff{Initial: durationpb.New(time.Second)})}},
 	{"max", "f38c03ec06c54721abb7ba816b5a0abd", &stintv1.JobSpec{Queue: "q", Retry: curve(&stintv1.ExponentialBackoff{Max: durationpb.New(time.Second)})}},
@@ -87,7 +87,35 @@ var digests = []struct {
 	{"a label", "5bd91ca7ddbe2f08f06a319cc8eaf0fc", &stintv1.JobSpec{Queue: "q", Labels: map[string]string{"a": ""}}},
 	{"two labels", "5f469e16959bcbb12506a8f7a88a8106", &stintv1.JobSpec{Queue: "q", Labels: map[string]string{"b": "2", "a": "1"}}},
 	{"subject", "b586231abe74ecf97edbcc5a35fc32dc", &stintv1.JobSpec{Queue: "q", Subject: "a"}},
-	{"all", "8065a5639b408405f9ee2011a05e6e28", wholeSpec()},
+	{"exponential", "bbf568eed10b668fbcaa795671c63c10", &stintv1.JobSpec{Queue: "q", Retry: curve(&stintv1.ExponentialBackoff{})}},
+	{"linear", "31a86851794b42db9b2c2be9aafb8a3d", &stintv1.JobSpec{Queue: "q", Retry: linear(&stintv1.LinearBackoff{})}},
+	{"linear initial", "992746b2b56f8bb9f55e8a2007a65b14", &stintv1.JobSpec{Queue: "q", Retry: linear(&stintv1.LinearBackoff{Initial: durationpb.New(time.Second)})}},
+	{"linear increment", "dda9c08afff0081faa587e0cf8081af6", &stintv1.JobSpec{Queue: "q", Retry: linear(&stintv1.LinearBackoff{Increment: durationpb.New(time.Second)})}},
+	{"linear max", "4789a0086237dcdac9bc75bf24f89005", &stintv1.JobSpec{Queue: "q", Retry: linear(&stintv1.LinearBackoff{Max: durationpb.New(time.Second)})}},
+	{"constant", "e53ccbe17702d1da96eab3aa9e0839dc", &stintv1.JobSpec{Queue: "q", Retry: always(&stintv1.ConstantBackoff{})}},
+	{"constant delay", "7874b769ec796c52a7effde5d0a89b49", &stintv1.JobSpec{Queue: "q", Retry: always(&stintv1.ConstantBackoff{Delay: durationpb.New(time.Second)})}},
+	{"deadline", "1e0307330a9eb3a9e0b635c7d902547b", &stintv1.JobSpec{Queue: "q", Retry: &stintv1.RetryPolicy{Deadline: durationpb.New(time.Second)}}},
+	{"no deadline", "2d4e69ba3ae03811122c363e0bc9fded", &stintv1.JobSpec{Queue: "q", Retry: &stintv1.RetryPolicy{Deadline: &durationpb.Duration{}}}},
+	{"on_failure", "3e2defa6d19c9eaeae45d584d820d4b3", &stintv1.JobSpec{Queue: "q", Retry: &stintv1.RetryPolicy{OnFailure: stintv1.OnFailure_ON_FAILURE_RETRY}}},
+	{"interrupt_delay", "8f513cc1c8c4ff6420a0766c02251fda", &stintv1.JobSpec{Queue: "q", Retry: &stintv1.RetryPolicy{InterruptDelay: durationpb.New(time.Second)}}},
+	{"all that there was at first", "e94bea3a29333b1b1c9d70086c87527e", firstSpec()},
+	{"all", "49c5fbf0f00ae81bdd2bbe41469e9b13", wholeSpec()},
+}
+
+// firstSpec is wholeSpec without what came later.
+func firstSpec() *stintv1.JobSpec {
+	m := wholeSpec()
+	m.Retry.Deadline, m.Retry.OnFailure, m.Retry.InterruptDelay = nil, 0, nil
+	m.Timeout = nil
+	return m
+}
+
+func linear(l *stintv1.LinearBackoff) *stintv1.RetryPolicy {
+	return &stintv1.RetryPolicy{Backoff: &stintv1.RetryPolicy_Linear{Linear: l}}
+}
+
+func always(c *stintv1.ConstantBackoff) *stintv1.RetryPolicy {
+	return &stintv1.RetryPolicy{Backoff: &stintv1.RetryPolicy_Constant{Constant: c}}
 }
 
 func curve(e *stintv1.ExponentialBackoff) *stintv1.RetryPolicy {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -184,8 +183,10 @@ func (s *Server) InterruptJobs(ctx context.Context, m *stintv1.InterruptJobsRequ
 		HardDeadline: delayFrom(m.GetHardDeadline()),
 	}
 	query := &stintv1.InterruptJobsRequest{Filter: m.GetFilter(), Level: m.GetLevel()}
-	changed, token, err := s.changeJobs(ctx, m, query, func(now time.Time, j *job.Job) (*job.Job, job.InterruptEffect, error) {
-		return j.RequestInterrupt(now, request)
+	changed, token, err := s.changeJobs(ctx, m, query, func(r store.Reader, j *job.Job) (*job.Job, job.InterruptEffect, error) {
+		asked := request
+		asked.Policy = policyOf(r, j)
+		return j.RequestInterrupt(r.Now(), asked)
 	})
 	if err != nil {
 		return nil, err
@@ -218,8 +219,8 @@ func (s *Server) RetryJobs(ctx context.Context, m *stintv1.RetryJobsRequest) (*s
 		return nil, err
 	}
 	query := &stintv1.RetryJobsRequest{Filter: m.GetFilter()}
-	changed, token, err := s.changeJobs(ctx, m, query, func(now time.Time, j *job.Job) (*job.Job, job.InterruptEffect, error) {
-		next, err := j.RetryBy(now, m.GetReason(), m.GetRequester())
+	changed, token, err := s.changeJobs(ctx, m, query, func(r store.Reader, j *job.Job) (*job.Job, job.InterruptEffect, error) {
+		next, err := j.RetryBy(r.Now(), m.GetReason(), m.GetRequester())
 		return next, 0, err
 	})
 	if err != nil {
@@ -234,7 +235,7 @@ func (s *Server) DeleteJobs(ctx context.Context, m *stintv1.DeleteJobsRequest) (
 		return nil, err
 	}
 	query := &stintv1.DeleteJobsRequest{Filter: m.GetFilter()}
-	changed, token, err := s.changeJobs(ctx, m, query, func(_ time.Time, j *job.Job) (*job.Job, job.InterruptEffect, error) {
+	changed, token, err := s.changeJobs(ctx, m, query, func(_ store.Reader, j *job.Job) (*job.Job, job.InterruptEffect, error) {
 		return nil, 0, j.CanDelete()
 	})
 	if err != nil {

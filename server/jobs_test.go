@@ -107,6 +107,13 @@ func TestJobChanges(t *testing.T) {
 		}, []string{
 			" ready", "INVALID_STATE ready", "RUN_ACTIVE running", " ready", " ready", "INVALID_STATE succeeded", " ready", " ready", " ready",
 		}},
+		{"park", func(r *rig, name string) string {
+			got := r.park(r.id(name))[0]
+			return effect(got.GetState(), "", got.GetError())
+		}, []string{
+			" parked", " parked", " running", " parked", " parked", "INVALID_STATE succeeded", "INVALID_STATE failed", "INVALID_STATE cancelled",
+			"INVALID_STATE expired",
+		}},
 		{"delete", func(r *rig, name string) string {
 			answer, err := r.jobs.DeleteJobs(r.ctx, &stintv1.DeleteJobsRequest{Ids: []string{r.id(name)}})
 			if err != nil {

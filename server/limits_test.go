@@ -181,6 +181,18 @@ func retryTries(how func(*stintv1.RetryPolicy) try) func(field string) []limit {
 	}
 	initial := func(d *durationpb.Duration) try { return curve(&stintv1.ExponentialBackoff{Initial: d}) }
 	longest := func(d *durationpb.Duration) try { return curve(&stintv1.ExponentialBackoff{Max: d}) }
+	linear := func(l *stintv1.LinearBackoff) try {
+		return how(&stintv1.RetryPolicy{Backoff: &stintv1.RetryPolicy_Linear{Linear: l}})
+	}
+	first := func(d *durationpb.Duration) try { return linear(&stintv1.LinearBackoff{Initial: d}) }
+	step := func(d *durationpb.Duration) try { return linear(&stintv1.LinearBackoff{Increment: d}) }
+	last := func(d *durationpb.Duration) try { return linear(&stintv1.LinearBackoff{Max: d}) }
+	every := func(d *durationpb.Duration) try {
+		return how(&stintv1.RetryPolicy{Backoff: &stintv1.RetryPolicy_Constant{Constant: &stintv1.ConstantBackoff{Delay: d}}})
+	}
+	deadline := func(d *durationpb.Duration) try { return how(&stintv1.RetryPolicy{Deadline: d}) }
+	away := func(d *durationpb.Duration) try { return how(&stintv1.RetryPolicy{InterruptDelay: d}) }
+	onFailure := func(o stintv1.OnFailure) try { return how(&stintv1.RetryPolicy{OnFailure: o}) }
 	growth := func(f float64) try { return curve(&stintv1.ExponentialBackoff{Multiplier: f}) }
 	return func(field string) []limit {
 		return []limit{
@@ -197,6 +209,13 @@ func retryTries(how func(*stintv1.RetryPolicy) try) func(field string) []limit {
 				field: field + ".exponential.multiplier", at: tries(growth, 0, 1, 100),
 				beyond: tries(growth, 0.99, 100.01, -1, math.NaN(), math.Inf(1)),
 			},
+			{field: field + ".linear.initial", at: tries(first, durations(0, day)...), beyond: tries(first, badDurations(-1, day+1)...)},
+			{field: field + ".linear.increment", at: tries(step, durations(0, day)...), beyond: tries(step, badDurations(-1, day+1)...)},
+			{field: field + ".linear.max", at: tries(last, durations(0, 30*day)...), beyond: tries(last, badDurations(-1, 30*day+1)...)},
+			{field: field + ".constant.delay", at: tries(every, durations(0, 30*day)...), beyond: tries(every, badDurations(-1, 30*day+1)...)},
+			{field: field + ".deadline", at: tries(deadline, durations(0, 10*year)...), beyond: tries(deadline, badDurations(-1, 10*year+1)...)},
+			{field: field + ".interrupt_delay", at: tries(away, durations(0, 30*day)...), beyond: tries(away, badDurations(-1, 30*day+1)...)},
+			{field: field + ".on_failure", at: tries(onFailure, 0, 1, 2, 3), beyond: tries(onFailure, 4, -1, 256+1)},
 		}
 	}
 }
@@ -232,6 +251,12 @@ func interruptJobs(r *rig) func(*stintv1.InterruptJobsRequest) (*stintv1.Interru
 func retryJobs(r *rig) func(*stintv1.RetryJobsRequest) (*stintv1.RetryJobsResponse, error) {
 	return func(m *stintv1.RetryJobsRequest) (*stintv1.RetryJobsResponse, error) {
 		return r.jobs.RetryJobs(r.ctx, m)
+	}
+}
+
+func parkJobs(r *rig) func(*stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error) {
+	return func(m *stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error) {
+		return r.jobs.ParkJobs(r.ctx, m)
 	}
 }
 
@@ -303,6 +328,8 @@ func TestJobLimits(t *testing.T) {
 	interrupts := call(interruptJobs, func(m *stintv1.InterruptJobsRequest, n int) { ids(m).Ids = many(n, newID()) })
 	level := call(interruptJobs, func(m *stintv1.InterruptJobsRequest, l stintv1.InterruptLevel) { ids(m).Level = l })
 	reason := call(interruptJobs, func(m *stintv1.InterruptJobsRequest, n int) { ids(m).Reason = letters(n) })
+	parkReason := call(parkJobs, func(m *stintv1.ParkJobsRequest, n int) { m.Ids, m.Reason = many(1, newID()), letters(n) })
+	parkRequester := call(parkJobs, func(m *stintv1.ParkJobsRequest, n int) { m.Ids, m.Requester = many(1, newID()), letters(n) })
 	requester := call(interruptJobs, func(m *stintv1.InterruptJobsRequest, n int) { ids(m).Requester = letters(n) })
 	one, none, some := []string{newID()}, &stintv1.JobFilter{}, &stintv1.JobFilter{Queue: "q"}
 	expectLimits(t, []limit{
@@ -337,6 +364,7 @@ func TestJobLimits(t *testing.T) {
 				return ofCall(err)
 			},
 			func(r *rig) said { return ofItem(r.retry("x")[0].GetError()) },
+			func(r *rig) said { return ofItem(r.park("x")[0].GetError()) },
 		}},
 		{
 			field: "ids", at: append(append(tries(interrupts, 1, 1000),
@@ -353,6 +381,8 @@ func TestJobLimits(t *testing.T) {
 		{field: "ids", beyond: targets(target{})},
 		{field: "all", beyond: targets(target{all: true}, target{all: true, ids: one})},
 		{field: "continue_token", beyond: targets(target{token: "x"}, target{token: "x", ids: one})},
+		{field: "reason", at: tries(parkReason, 1024), beyond: tries(parkReason, 1025)},
+		{field: "requester", at: tries(parkRequester, 200), beyond: tries(parkRequester, 201)},
 		{field: "level", at: tries(level, retry, cancel), beyond: tries(level, 0, 3, -1)},
 		{field: "reason", at: tries(reason, 1024), beyond: append(tries(reason, 1025),
 			call(retryJobs, func(m *stintv1.RetryJobsRequest, n int) { m.Ids, m.Reason = one, letters(n) })(1025))},

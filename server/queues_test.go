@@ -19,6 +19,28 @@ func (r *rig) setPolicy(name, etag string, policy *stintv1.QueuePolicy) (*stintv
 	return answer.GetQueue(), err
 }
 
+// everyRetry are retry policies: of each curve one with all its numbers, which say all the rest too, and one with none.
+func everyRetry() []*stintv1.RetryPolicy {
+	s, m := durationpb.New(time.Second), durationpb.New(time.Minute)
+	return []*stintv1.RetryPolicy{
+		{
+			Backoff: &stintv1.RetryPolicy_Exponential{Exponential: &stintv1.ExponentialBackoff{Initial: s, Max: m, Multiplier: 3}}, MaxAttempts: 2,
+			Deadline: m, InterruptDelay: s, OnFailure: stintv1.OnFailure_ON_FAILURE_PARK,
+		},
+		{
+			Backoff: &stintv1.RetryPolicy_Linear{Linear: &stintv1.LinearBackoff{Initial: s, Increment: durationpb.New(0), Max: m}}, MaxAttempts: 2,
+			Deadline: durationpb.New(0), InterruptDelay: durationpb.New(0), OnFailure: stintv1.OnFailure_ON_FAILURE_FAIL,
+		},
+		{
+			Backoff: &stintv1.RetryPolicy_Constant{Constant: &stintv1.ConstantBackoff{Delay: s}}, MaxAttempts: 2,
+			Deadline: m, InterruptDelay: s, OnFailure: stintv1.OnFailure_ON_FAILURE_RETRY,
+		},
+		{Backoff: &stintv1.RetryPolicy_Exponential{Exponential: &stintv1.ExponentialBackoff{}}},
+		{Backoff: &stintv1.RetryPolicy_Linear{Linear: &stintv1.LinearBackoff{}}},
+		{Backoff: &stintv1.RetryPolicy_Constant{Constant: &stintv1.ConstantBackoff{}}},
+	}
+}
+
 func leaseOf(d time.Duration) *stintv1.QueuePolicy {
 	return &stintv1.QueuePolicy{Lease: durationpb.New(d)}
 }
@@ -27,6 +49,17 @@ func leaseOf(d time.Duration) *stintv1.QueuePolicy {
 func TestUpdateQueue(t *testing.T) {
 	inBubble(t, rigConfig{}, func(r *rig) {
 		start := timestamppb.Now()
+		for _, p := range everyRetry() {
+			p := &stintv1.QueuePolicy{Retry: p}
+			q, err := r.setPolicy("curves", "", p)
+			again, err2 := r.setPolicy("curves", "", p)
+			if err != nil || err2 != nil || again.GetEtag() != q.GetEtag() {
+				t.Errorf("%v, %v; set twice, the version is %s, then %s", err, err2, q.GetEtag(), again.GetEtag())
+			}
+			if diff := cmp.Diff(p, r.queue("curves").GetPolicy(), protocmp.Transform()); diff != "" {
+				t.Error(diff)
+			}
+		}
 		whole := &stintv1.QueuePolicy{Lease: durationpb.New(time.Minute), Retry: &stintv1.RetryPolicy{
 			MaxAttempts: 3, Backoff: &stintv1.RetryPolicy_Exponential{Exponential: &stintv1.ExponentialBackoff{
 				Initial: durationpb.New(0), Max: durationpb.New(time.Hour), Multiplier: 1.5,

@@ -475,7 +475,7 @@ func TestPastRetention(t *testing.T) {
 			t.Fatal(err)
 		}
 		for what, got := range map[string]said{
-			"get": ofCall(get), "check": ofCall(check), "retry": ofItem(r.retry(r.id("a"))[0].GetError()),
+			"get": ofCall(get), "check": ofCall(check), "park": ofItem(r.park(r.id("a"))[0].GetError()), "retry": ofItem(r.retry(r.id("a"))[0].GetError()),
 			"delete": ofItem(removed.GetResults()[0].GetError()),
 			"wait":   r.waitFails(&stintv1.WaitJobRequest{Id: r.id("a")}),
 		} {

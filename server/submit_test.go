@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -88,7 +89,7 @@ func TestJobRoundTrip(t *testing.T) {
 			Exponential: &stintv1.ExponentialBackoff{
 				Initial: durationpb.New(0), Max: durationpb.New(time.Minute), Multiplier: 3,
 			},
-		}}
+		}, Deadline: durationpb.New(time.Hour), OnFailure: stintv1.OnFailure_ON_FAILURE_PARK, InterruptDelay: durationpb.New(0)}
 		spec := &stintv1.JobSpec{
 			Id:           newID(),
 			Queue:        "media/thumbnails",
@@ -129,6 +130,31 @@ func TestJobRoundTrip(t *testing.T) {
 	})
 }
 
+// TestSubmitCurves: what a job says of how it is tried again is what holds, with the rest filled in.
+func TestSubmitCurves(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		for i, p := range everyRetry() {
+			want := proto.CloneOf(p)
+			s, m := durationpb.New(time.Second), durationpb.New(10*time.Minute)
+			switch i {
+			case 3:
+				want.Backoff = &stintv1.RetryPolicy_Exponential{Exponential: &stintv1.ExponentialBackoff{Initial: s, Max: m, Multiplier: 2}}
+			case 4:
+				want.Backoff = &stintv1.RetryPolicy_Linear{Linear: &stintv1.LinearBackoff{Initial: s, Increment: s, Max: m}}
+			case 5:
+				want.Backoff = &stintv1.RetryPolicy_Constant{Constant: &stintv1.ConstantBackoff{Delay: s}}
+			}
+			if i >= 3 {
+				want.MaxAttempts, want.OnFailure, want.InterruptDelay = 10, stintv1.OnFailure_ON_FAILURE_RETRY, durationpb.New(10*time.Second)
+			}
+			got := r.submit(&stintv1.JobSpec{Queue: "q", Retry: p})[0].GetPolicy().GetRetry()
+			if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+				t.Errorf("number %d: %s", i, diff)
+			}
+		}
+	})
+}
+
 // TestSubmitPolicy: the answer's policy is the job's own, then its queue's, then the defaults.
 func TestSubmitPolicy(t *testing.T) {
 	inBubble(t, rigConfig{}, func(r *rig) {
@@ -147,7 +173,7 @@ func TestSubmitPolicy(t *testing.T) {
 			return &stintv1.JobPolicy{Lease: durationpb.New(lease), Retry: &stintv1.RetryPolicy{
 				MaxAttempts: attempts, Backoff: &stintv1.RetryPolicy_Exponential{Exponential: &stintv1.ExponentialBackoff{
 					Initial: durationpb.New(time.Second), Max: durationpb.New(10 * time.Minute), Multiplier: 2,
-				}},
+				}}, OnFailure: stintv1.OnFailure_ON_FAILURE_RETRY, InterruptDelay: durationpb.New(10 * time.Second),
 			}}
 		}
 		want := []*stintv1.JobPolicy{policy(time.Minute, 2), policy(time.Minute, 7), policy(30*time.Second, 10)}

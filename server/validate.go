@@ -159,15 +159,30 @@ func checkRetryPolicy(field string, p *stintv1.RetryPolicy) error {
 	if n := p.GetMaxAttempts(); n > job.MaxAttempts {
 		return invalid(field+".max_attempts", "must be 1 to %d, or 0 for the policy's", job.MaxAttempts)
 	}
-	e := p.GetExponential()
-	if err := checkDuration(field+".exponential.initial", e.GetInitial(), 0, retryFirstMax); err != nil {
-		return err
-	}
-	if err := checkDuration(field+".exponential.max", e.GetMax(), 0, retryDelayMax); err != nil {
-		return err
+	e, l := p.GetExponential(), p.GetLinear()
+	for _, d := range [...]struct {
+		field   string
+		value   *durationpb.Duration
+		longest time.Duration
+	}{
+		{".exponential.initial", e.GetInitial(), retryFirstMax},
+		{".exponential.max", e.GetMax(), retryDelayMax},
+		{".linear.initial", l.GetInitial(), retryFirstMax},
+		{".linear.increment", l.GetIncrement(), retryFirstMax},
+		{".linear.max", l.GetMax(), retryDelayMax},
+		{".constant.delay", p.GetConstant().GetDelay(), retryDelayMax},
+		{".deadline", p.GetDeadline(), delayMax},
+		{".interrupt_delay", p.GetInterruptDelay(), retryDelayMax},
+	} {
+		if err := checkDuration(field+d.field, d.value, 0, d.longest); err != nil {
+			return err
+		}
 	}
 	if m := e.GetMultiplier(); m != 0 && !(m >= 1 && m <= multiplierMax) {
 		return invalid(field+".exponential.multiplier", "must be 1 to %d, or 0 for the policy's", multiplierMax)
+	}
+	if _, known := stintv1.OnFailure_name[int32(p.GetOnFailure())]; !known {
+		return invalid(field+".on_failure", "%d is nothing to do on a failure", p.GetOnFailure())
 	}
 	return nil
 }

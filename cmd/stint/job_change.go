@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/stintrun/stint/client"
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
@@ -13,12 +15,14 @@ import (
 
 func newJobInterruptCommand(g *globals) *cobra.Command {
 	var level, reason string
+	var grace, hard time.Duration
 	var target targetFlags
 	c := &cobra.Command{
 		Use:   "interrupt [ID...]",
 		Short: "Ask jobs to stop: to come back later (retry), or for good (cancel)",
 		Long: `Ask jobs to stop. A job that is not running is CANCELLED at once by cancel and unchanged by retry. A running one is told
-through its worker, and ends as the level says unless it still succeeds.
+through its worker, which has --grace to end it (30s for retry, 10s for cancel), and ends as the level says unless it still
+succeeds. A worker that goes on is left behind at the --hard-deadline (60s for cancel, never for retry).
 
 Jobs are named by ids, or selected by flags; then those are passed over that have ended.`,
 		Example: `  stint job interrupt --level cancel --reason 'wrong file' 018f4e7a-1c2d-7000-8000-000000000001
@@ -35,6 +39,12 @@ Jobs are named by ids, or selected by flags; then those are passed over that hav
 			req := &stintv1.InterruptJobsRequest{
 				Ids: ids, Level: l, Reason: reason, Requester: requester(), Filter: filter, All: target.all, DryRun: target.dryRun,
 			}
+			if c.Flags().Changed("grace") {
+				req.Grace = durationpb.New(grace)
+			}
+			if c.Flags().Changed("hard-deadline") {
+				req.HardDeadline = durationpb.New(hard)
+			}
 			if filter != nil {
 				// A sweep may be long: it has a deadline only if one is asked for.
 				return g.connect(c.Context(), g.timeout, func(ctx context.Context, c *client.Client) error {
@@ -48,6 +58,8 @@ Jobs are named by ids, or selected by flags; then those are passed over that hav
 	}
 	target.register(g, c)
 	c.Flags().StringVar(&level, "level", "", "retry or cancel (required)")
+	c.Flags().DurationVar(&grace, "grace", 0, "how long workers may take to end (default by the level)")
+	c.Flags().DurationVar(&hard, "hard-deadline", 0, "when runs that have not ended are left behind (default by the level)")
 	c.Flags().StringVar(&reason, "reason", "", "why; kept with the job and shown to its worker")
 	_ = c.RegisterFlagCompletionFunc("level", cobra.FixedCompletions([]string{"retry", "cancel"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
@@ -118,6 +130,46 @@ Jobs are named by ids, or selected by flags; then those are passed over that wou
 	}
 	target.register(g, c)
 	c.Flags().StringVar(&reason, "reason", "", "why; kept with the job")
+	return c
+}
+
+func newJobParkCommand(g *globals) *cobra.Command {
+	var target targetFlags
+	var reason string
+	c := &cobra.Command{
+		Use:   "park [ID...]",
+		Short: "Set jobs aside for a person to look at",
+		Long: `Set jobs aside until they are retried. A waiting job is PARKED at once. A running one is asked to stop and PARKED however
+its run ends, unless the job ends with it. One that has ended is refused.
+
+Jobs are named by ids, or selected by flags; then those are passed over that have ended.`,
+		Example: `  stint job park --reason 'ask the customer first' 018f4e7a-1c2d-7000-8000-000000000001
+  stint job park --queue thumbnails --label customer=42`,
+		RunE: func(c *cobra.Command, ids []string) error {
+			filter, err := target.filter(ids)
+			if err != nil {
+				return err
+			}
+			req := &stintv1.ParkJobsRequest{
+				Ids: ids, Reason: reason, Requester: requester(), Filter: filter, All: target.all, DryRun: target.dryRun,
+			}
+			if filter != nil {
+				return g.connect(c.Context(), g.timeout, func(ctx context.Context, c *client.Client) error {
+					return sweep(g, c.ParkMatching(ctx, req), target.dryRun, deed{"park", "parked"}, always)
+				})
+			}
+			return g.call(c.Context(), func(ctx context.Context, c *client.Client) error {
+				answer, err := c.Jobs().ParkJobs(ctx, req)
+				if err != nil {
+					return err
+				}
+				g.noteDryRun(target.dryRun)
+				return g.printJobResults(answer, answer.GetResults())
+			})
+		},
+	}
+	target.register(g, c)
+	c.Flags().StringVar(&reason, "reason", "", "why; kept with the job and shown to its worker")
 	return c
 }
 

@@ -62,7 +62,7 @@ Start by   2026-11-24T13:00:00.000Z
 Ended      2026-11-24T12:00:40.000Z
 Epoch      2
 Counters   attempts 2, deliveries 1
-Policy     lease 30s, 3 attempts
+Policy     lease 30s, retry attempts=3
 Interrupt  RETRY by USER eve·[2J···a at 2026-11-24T12:00:02.000Z: why·[2J···a
 Trace      00-1-2-01
 Payload    10 bytes, text/plain·[2J···a: in·[2J···a
@@ -177,13 +177,13 @@ func TestPolicyText(t *testing.T) {
 		{nil, ""},
 		{&stintv1.QueuePolicy{}, ""},
 		{&stintv1.QueuePolicy{Lease: durationpb.New(90 * time.Second)}, "lease 1m30s"},
-		{&stintv1.QueuePolicy{Retry: &stintv1.RetryPolicy{MaxAttempts: 3}}, "3 attempts"},
-		{&stintv1.QueuePolicy{Retry: curve(&stintv1.ExponentialBackoff{Initial: durationpb.New(0)})}, "retries from 0s"},
+		{&stintv1.QueuePolicy{Retry: &stintv1.RetryPolicy{MaxAttempts: 3}}, "retry attempts=3"},
+		{&stintv1.QueuePolicy{Retry: curve(&stintv1.ExponentialBackoff{Initial: durationpb.New(0)})}, "retry exponential:0s"},
 		{
 			&stintv1.QueuePolicy{Retry: curve(&stintv1.ExponentialBackoff{
 				Initial: durationpb.New(time.Second), Multiplier: 1.5, Max: durationpb.New(time.Hour),
 			})},
-			"retries from 1s ×1.5 to 1h0m0s",
+			"retry exponential:1sx1.5..1h",
 		},
 	} {
 		if got := policyText(test.policy); got != test.want {

@@ -116,30 +116,22 @@ func policyText(p *stintv1.QueuePolicy) string {
 	if p.GetLease() != nil {
 		parts = append(parts, "lease "+p.GetLease().AsDuration().String())
 	}
-	if n := p.GetRetry().GetMaxAttempts(); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d attempts", n))
-	}
-	if e := p.GetRetry().GetExponential(); e != nil {
-		var curve []string
-		if e.GetInitial() != nil {
-			curve = append(curve, "from "+e.GetInitial().AsDuration().String())
-		}
-		if e.GetMultiplier() != 0 {
-			curve = append(curve, fmt.Sprintf("×%g", e.GetMultiplier()))
-		}
-		if e.GetMax() != nil {
-			curve = append(curve, "to "+e.GetMax().AsDuration().String())
-		}
-		parts = append(parts, "retries "+strings.Join(curve, " "))
+	if retry := retryText(p.GetRetry()); retry != "" {
+		parts = append(parts, "retry "+retry)
 	}
 	return strings.Join(parts, ", ")
 }
 
+// interruptText is an interrupt in a line: at no level, the wish of who parked the job.
 func interruptText(i *stintv1.Interrupt) string {
-	if i.GetLevel() == stintv1.InterruptLevel_INTERRUPT_LEVEL_NONE {
+	if i.GetSource() == stintv1.InterruptSource_INTERRUPT_SOURCE_UNSPECIFIED {
 		return ""
 	}
-	text := fmt.Sprintf("%s by %s", name(i.GetLevel(), "INTERRUPT_LEVEL_"), name(i.GetSource(), "INTERRUPT_SOURCE_"))
+	level := name(i.GetLevel(), "INTERRUPT_LEVEL_")
+	if i.GetLevel() == stintv1.InterruptLevel_INTERRUPT_LEVEL_NONE {
+		level = "PARK"
+	}
+	text := fmt.Sprintf("%s by %s", level, name(i.GetSource(), "INTERRUPT_SOURCE_"))
 	if i.GetRequester() != "" {
 		text += " " + i.GetRequester()
 	}

@@ -160,9 +160,30 @@ func TestJobInterruptRetryDelete(t *testing.T) {
 	for args, says := range map[string]string{
 		"interrupt --level retry": "which jobs?", "interrupt x": "--level \"\": want one of retry, cancel",
 		"interrupt x --level stop": "--level \"stop\"", "interrupt x --level retry": "INVALID_FIELD: id: ",
-		"retry": "which jobs?", "delete --queue=": "which jobs?", "frobnicate": "unknown command", "": "",
+		"retry": "which jobs?", "park": "which jobs?", "park x": "INVALID_FIELD: id: ", "delete --queue=": "which jobs?", "frobnicate": "unknown command", "": "",
 	} {
 		wantCode(t, stint(t, "", append([]string{server, "job"}, strings.Fields(args)...)...), 2, says)
+	}
+}
+
+// A parked job says who set it aside, and why; one that has ended stays as it is.
+func TestJobPark(t *testing.T) {
+	server := at(t)
+	waiting, running, ended := submit(t, server, "waiting"), submit(t, server, "running"), submit(t, server, "ended")
+	claim(t, dial(t, server), "running")
+	ok(t, server, "job", "interrupt", "--level", "cancel", ended)
+	got := stint(t, "", server, "job", "park", "--reason", "ask first", waiting, running, ended)
+	wantCode(t, got, 4, ended+": INVALID_STATE: ")
+	if want := waiting + " PARKED\n" + running + " RUNNING"; squeeze(got.stdout) != want {
+		t.Errorf("park printed:\n%s\nwant:\n%s", got.stdout, want)
+	}
+	out := ok(t, server, "job", "get", waiting)
+	if !strings.Contains(squeeze(out), "\nInterrupt PARK by USER "+requester()+" at ") || !strings.Contains(out, ": ask first\n") ||
+		!strings.Contains(out, "PARKED (OPERATOR)") {
+		t.Errorf("the parked job:\n%s", out)
+	}
+	if out := ok(t, server, "job", "retry", waiting); squeeze(out) != waiting+" READY" {
+		t.Errorf("retry printed %q", out)
 	}
 }
 
@@ -233,16 +254,23 @@ func TestQueueCommands(t *testing.T) {
 	}
 
 	// set changes what its flags name and leaves the rest.
-	if out := ok(t, server, "queue", "set", "mail", "--lease", "1m", "--max-attempts", "3", "--retry-initial", "2s"); !strings.Contains(squeeze(out), "\nPolicy lease 1m0s, 3 attempts, retries from 2s\n") {
+	if out := ok(t, server, "queue", "set", "mail", "--lease", "1m", "--max-attempts", "3", "--retry-initial", "2s"); !strings.Contains(squeeze(out), "\nPolicy lease 1m0s, retry exponential:2s,attempts=3\n") {
 		t.Errorf("set printed:\n%s", out)
 	}
-	if out := ok(t, server, "queue", "set", "mail", "--lease", "0", "--retry-max", "1h"); !strings.Contains(squeeze(out), "\nPolicy 3 attempts, retries from 2s to 1h0m0s\n") {
+	if out := ok(t, server, "queue", "set", "mail", "--lease", "0", "--retry-max", "1h"); !strings.Contains(squeeze(out), "\nPolicy retry exponential:2s..1h,attempts=3\n") {
 		t.Errorf("set printed:\n%s", out)
 	}
 	if out := ok(t, server, "queue", "set", "fresh"); !strings.Contains(squeeze(out), "Queue fresh\n") || strings.Contains(out, "Policy") {
 		t.Errorf("set made:\n%s", out)
 	}
 	wantCode(t, stint(t, "", server, "queue", "set", "mail", "--lease", "1s"), 2, "INVALID_FIELD: policy.lease: ")
+	const retry = "linear:2s..1h,attempts=3,on-failure=park"
+	if out := ok(t, server, "queue", "set", "mail", "--retry", retry); !strings.Contains(squeeze(out), "\nPolicy retry "+retry+"\n") {
+		t.Errorf("set printed:\n%s", out)
+	}
+	wantCode(t, stint(t, "", server, "queue", "set", "mail", "--retry", "attempts=many"), 2, `"--retry" flag: "attempts=many": want a number`)
+	wantCode(t, stint(t, "", server, "queue", "set", "mail", "--retry", "attempts=1001"), 2, "INVALID_FIELD: policy.retry.max_attempts: ")
+	wantCode(t, stint(t, "", server, "queue", "set", "mail", "--retry", "linear", "--max-attempts", "3"), 2, "none of the others can be")
 
 	if out := ok(t, server, "queue", "pause", "mail", "--reason", "disk"+hostile); !strings.Contains(out, ": disk·[2J···a\n") || !strings.Contains(squeeze(out), "\nPaused since ") {
 		t.Errorf("pause printed:\n%s", out)
@@ -279,6 +307,11 @@ func TestPolicyFlags(t *testing.T) {
 		{`{"retry":{"maxAttempts":3,"exponential":{"initial":"1s"}}}`, "--retry-initial 0", `{"retry":{"maxAttempts":3}}`},
 		{`{}`, "--retry-max 1h --retry-multiplier 1.5", `{"retry":{"exponential":{"max":"3600s","multiplier":1.5}}}`},
 		{`{"retry":{"exponential":{"multiplier":3}}}`, "--retry-multiplier 0", `{}`},
+		{`{"retry":{"constant":{"delay":"5s"},"deadline":"60s"}}`, "--max-attempts 3", `{"retry":{"maxAttempts":3,"constant":{"delay":"5s"},"deadline":"60s"}}`},
+		{`{"retry":{"constant":{"delay":"5s"},"deadline":"60s"}}`, "--retry-max 60s", `{"retry":{"exponential":{"max":"60s"},"deadline":"60s"}}`},
+		{`{"retry":{"exponential":{}}}`, "--lease 60s", `{"lease":"60s","retry":{"exponential":{}}}`},
+		{`{"lease":"60s","retry":{"maxAttempts":3,"deadline":"60s"}}`, "--retry constant:5s", `{"lease":"60s","retry":{"constant":{"delay":"5s"}}}`},
+		{`{"lease":"60s","retry":{"maxAttempts":3,"deadline":"60s"}}`, "--retry default", `{"lease":"60s"}`},
 	} {
 		policy := &stintv1.QueuePolicy{}
 		if err := protojson.Unmarshal([]byte(test.before), policy); err != nil {
@@ -289,6 +322,7 @@ func TestPolicyFlags(t *testing.T) {
 		if err := c.ParseFlags(strings.Fields(test.flags)); err != nil {
 			t.Fatal(err)
 		}
+		p.retry = *c.Flags().Lookup("retry").Value.(*retryPolicy)
 		p.lease, _ = c.Flags().GetDuration("lease")
 		p.maxAttempts, _ = c.Flags().GetUint32("max-attempts")
 		p.retryInitial, _ = c.Flags().GetDuration("retry-initial")
@@ -401,8 +435,8 @@ func TestNoServer(t *testing.T) {
 	l.Close()
 	for _, args := range []string{
 		"submit q", "submit q --lines", "submit q --wait", "work q -- true",
-		"job get " + someID, "job list", "job wait " + someID, "job interrupt --level retry " + someID, "job retry " + someID, "job delete " + someID,
-		"job interrupt --level retry --all", "job retry --state failed", "job delete --all -o json",
+		"job get " + someID, "job list", "job wait " + someID, "job interrupt --level retry " + someID, "job retry " + someID, "job park " + someID, "job delete " + someID,
+		"job interrupt --level retry --all", "job retry --state failed", "job park --queue q", "job delete --all -o json",
 		"queue list", "queue get q", "queue set q", "queue pause q", "queue resume q", "queue delete q",
 		"worker list", "worker drain " + someID,
 	} {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/stintrun/stint/client"
@@ -16,6 +17,7 @@ type policyFlags struct {
 	lease, retryInitial, retryMax time.Duration
 	maxAttempts                   uint32
 	retryMultiplier               float64
+	retry                         retryPolicy
 }
 
 func newQueueSetCommand(g *globals) *cobra.Command {
@@ -24,8 +26,14 @@ func newQueueSetCommand(g *globals) *cobra.Command {
 		Use:   "set NAME",
 		Short: "Set a queue's policy, making the queue if there is none",
 		Long: `Set parts of a queue's policy; what no flag names stays as it is, and 0 goes back to the default. The policy holds for
-jobs that wait already, too, unless they say otherwise themselves.`,
-		Example:           "  stint queue set thumbnails --lease 2m --max-attempts 3 --retry-initial 5s",
+jobs that wait already, too, unless they say otherwise themselves.
+
+--retry replaces all that the policy says of trying again; the other flags change parts of it, those of the curve make
+it exponential. "--retry default" leaves all of it to the defaults.
+
+` + retryHelp,
+		Example: `  stint queue set thumbnails --lease 2m --max-attempts 3 --retry-initial 5s
+  stint queue set thumbnails --retry linear:5s..1m,attempts=5,deadline=1h,on-failure=park`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeQueues(g, 1),
 	}
@@ -35,6 +43,10 @@ jobs that wait already, too, unless they say otherwise themselves.`,
 	f.DurationVar(&p.retryInitial, "retry-initial", 0, "the delay before the first retry (default 1s)")
 	f.DurationVar(&p.retryMax, "retry-max", 0, "the longest delay before a retry (default 10m)")
 	f.Float64Var(&p.retryMultiplier, "retry-multiplier", 0, "by how much each delay is longer than the one before (default 2)")
+	f.Var(&p.retry, "retry", "how failed jobs are tried again, as one text, see above (default exponential:1sx2..10m,attempts=10,on-failure=retry,interrupt-delay=10s)")
+	for _, part := range []string{"max-attempts", "retry-initial", "retry-max", "retry-multiplier"} {
+		c.MarkFlagsMutuallyExclusive("retry", part)
+	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		changed := f.Changed
 		return g.call(c.Context(), func(ctx context.Context, c *client.Client) error { return g.setQueue(ctx, c, args[0], p, changed) })
@@ -67,19 +79,32 @@ func (g *globals) setQueue(ctx context.Context, c *client.Client, queue string, 
 
 // apply changes the parts of a policy whose flags were given.
 func (p *policyFlags) apply(policy *stintv1.QueuePolicy, changed func(flag string) bool) {
-	retry := policy.GetRetry()
-	if retry == nil {
-		retry = &stintv1.RetryPolicy{}
-	}
-	curve := retry.GetExponential()
-	if curve == nil {
-		curve = &stintv1.ExponentialBackoff{}
-	}
 	if changed("lease") {
 		policy.Lease = orDefault(p.lease)
 	}
+	retry := policy.GetRetry()
+	if changed("retry") {
+		retry = p.retry.RetryPolicy
+	}
+	if retry == nil {
+		retry = &stintv1.RetryPolicy{}
+	}
 	if changed("max-attempts") {
 		retry.MaxAttempts = p.maxAttempts
+	}
+	if changed("retry-initial") || changed("retry-max") || changed("retry-multiplier") {
+		p.applyCurve(retry, changed)
+	}
+	policy.Retry = nil
+	if proto.Size(retry) > 0 {
+		policy.Retry = retry
+	}
+}
+
+func (p *policyFlags) applyCurve(retry *stintv1.RetryPolicy, changed func(flag string) bool) {
+	curve := retry.GetExponential()
+	if curve == nil {
+		curve = &stintv1.ExponentialBackoff{}
 	}
 	if changed("retry-initial") {
 		curve.Initial = orDefault(p.retryInitial)
@@ -93,10 +118,6 @@ func (p *policyFlags) apply(policy *stintv1.QueuePolicy, changed func(flag strin
 	retry.Backoff = nil
 	if curve.Initial != nil || curve.Max != nil || curve.Multiplier != 0 {
 		retry.Backoff = &stintv1.RetryPolicy_Exponential{Exponential: curve}
-	}
-	policy.Retry = nil
-	if retry.MaxAttempts != 0 || retry.Backoff != nil {
-		policy.Retry = retry
 	}
 }
 

@@ -24,6 +24,7 @@ type submission struct {
 
 	delay, lease time.Duration
 	attempts     uint32
+	retry        retryPolicy
 	labels       []string
 	lines, wait  bool
 }
@@ -39,7 +40,9 @@ With --lines each line of standard input is the payload of a job of its own. The
 first, so that a lost connection or a restarted server costs no job and doubles none. A line that is refused is named on
 standard error, the others go on. The ids go to standard output unless that is a terminal.
 
-With --wait the exit code is the job's outcome (see: stint help exit-codes) and standard output shows its result.`,
+With --wait the exit code is the job's outcome (see: stint help exit-codes) and standard output shows its result.
+
+` + retryHelp,
 		Example: `  stint submit thumbnails --json '{"file": "cat.jpg"}'
   stint submit reports --data @order.xml --subject order/4711 --priority high --wait
   seq 5000 | stint submit numbers --lines`,
@@ -78,11 +81,13 @@ func (s *submission) flags(c *cobra.Command) {
 	f.StringVar(&s.startBy, "start-by", "", "let it expire if it has not started by this time")
 	f.DurationVar(&s.lease, "lease", 0, "how long a run may be silent before it is taken for lost (default: the queue's)")
 	f.Uint32Var(&s.attempts, "max-attempts", 0, "how many failed attempts it may have (default: the queue's)")
+	f.Var(&s.retry, "retry", "how it is tried again, see above (default: the queue's)")
 	f.StringArrayVar(&s.labels, "label", nil, "a label KEY=VALUE; may be repeated")
 	f.StringVar(&s.subject, "subject", "", "what it is about (order/4711)")
 	c.MarkFlagsMutuallyExclusive("json", "data", "lines")
 	c.MarkFlagsMutuallyExclusive("run-at", "delay")
 	c.MarkFlagsMutuallyExclusive("id", "lines")
+	c.MarkFlagsMutuallyExclusive("retry", "max-attempts")
 	_ = c.RegisterFlagCompletionFunc("priority", cobra.FixedCompletions(
 		[]string{"very-low", "low", "normal", "high", "very-high"}, cobra.ShellCompDirectiveNoFileComp))
 }
@@ -91,6 +96,7 @@ func (s *submission) flags(c *cobra.Command) {
 func (s *submission) job(queue string, stdin io.Reader) (client.Job, error) {
 	job := client.Job{
 		ID: s.id, Queue: queue, ContentType: s.contentType, Delay: s.delay, Lease: s.lease, Subject: s.subject,
+		Retry: s.retry.RetryPolicy,
 	}
 	if s.attempts > 0 {
 		job.Retry = &stintv1.RetryPolicy{MaxAttempts: s.attempts}

@@ -43,10 +43,18 @@ func TestSubmitFlags(t *testing.T) {
 		Labels: map[string]string{"a": "1", "b": "2"}, Subject: "order/4711",
 		TraceContext: &stintv1.TraceContext{Traceparent: os.Getenv("TRACEPARENT")},
 	}
-	if diff := cmp.Diff(want, get(t, dial(t, server), someID), protocmp.Transform(),
-		protocmp.IgnoreFields(&stintv1.Job{}, "submit_time", "epoch", "counters", "interrupt", "etag"),
-		protocmp.IgnoreFields(&stintv1.RetryPolicy{}, "exponential")); diff != "" {
+	ofDefaults := protocmp.IgnoreFields(&stintv1.RetryPolicy{}, "exponential", "on_failure", "interrupt_delay")
+	if diff := cmp.Diff(want, get(t, dial(t, server), someID), protocmp.Transform(), ofDefaults,
+		protocmp.IgnoreFields(&stintv1.Job{}, "submit_time", "epoch", "counters", "interrupt", "etag")); diff != "" {
 		t.Errorf("the job differs (-want +got):\n%s", diff)
+	}
+	id := squeeze(ok(t, server, "submit", "media/video", "--retry", "constant:5s,deadline=1h,attempts=2"))
+	retry := &stintv1.RetryPolicy{
+		MaxAttempts: 2, Deadline: durationpb.New(time.Hour),
+		Backoff: &stintv1.RetryPolicy_Constant{Constant: &stintv1.ConstantBackoff{Delay: durationpb.New(5 * time.Second)}},
+	}
+	if diff := cmp.Diff(retry, get(t, dial(t, server), id).GetPolicy().GetRetry(), protocmp.Transform(), ofDefaults); diff != "" {
+		t.Errorf("the policy differs (-want +got):\n%s", diff)
 	}
 }
 

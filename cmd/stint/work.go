@@ -76,7 +76,7 @@ before it. When the run is no longer this worker's, its group is killed at once.
 	flags.BoolVar(&f.untilEmpty, "until-empty", false, "stop when nothing in the queues is ready, running or to be retried")
 	flags.BoolVar(&f.tee, "tee", false, "show what the programs write to standard output and standard error")
 	flags.StringVar(&f.name, "name", "", "name of the worker, for people (default: the program's)")
-	flags.StringVar(&f.build, "build", "", "which build of the work this is, for people")
+	flags.StringVar(&f.build, "build", "", "which build of the work this is: a new one releases what the one before has parked")
 	flags.StringArrayVar(&f.labels, "label", nil, "a label KEY=VALUE of the worker; may be repeated")
 	flags.DurationVar(&f.grace, "grace", sidecar.DefaultGrace, "time between SIGTERM and SIGKILL when this worker stops, and where an interrupt names none")
 	flags.DurationVar(&f.snooze, "snooze", 30*time.Second, "when a job that was given back is tried again")

@@ -89,6 +89,7 @@ type Dispatcher struct {
 	nextDue   time.Time // when a waiting job comes due; zero: never
 	turns     uint64
 	stats     Stats
+	releaser  releaser
 }
 
 // group is what one batch lets out when it is on disk.
@@ -112,6 +113,7 @@ func New(st store.Store, log *slog.Logger) (*Dispatcher, error) {
 		runs: map[uint64]*run{}, queues: map[string]*queue{}, workers: map[job.ID]*worker{},
 		sessions: map[*Session]struct{}{}, polls: map[*claim]struct{}{}, claims: map[claimKey]*claim{},
 		followers: map[uint64]map[*follower]struct{}{},
+		releaser:  newReleaser(),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background()) //nolint:forbidigo // it begins here and ends with Close
 	st.Attach(d)
@@ -121,6 +123,7 @@ func New(st store.Store, log *slog.Logger) (*Dispatcher, error) {
 	}
 	d.loops.Go(d.keepTime)
 	d.loops.Go(d.pokeLoop)
+	d.loops.Go(d.releaseParked)
 	return d, nil
 }
 
@@ -186,6 +189,8 @@ func (d *Dispatcher) Applied(changes []store.Change) {
 		case is.State == job.Ready:
 			d.readied(is.Spec.Queue)
 			d.dueAt(is.StartBy)
+		case is.State == job.Parked:
+			d.releaser.parked(is)
 		case is.State.Waiting():
 			d.dueAt(is.DueTime)
 			d.dueAt(is.StartBy)

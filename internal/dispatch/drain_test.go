@@ -97,6 +97,21 @@ func TestDrainWithGrace(t *testing.T) {
 	})
 }
 
+// TestDrainWithdraws: what had not reached the worker yet comes back when its queue says.
+func TestDrainWithdraws(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		seq := r.plain("q", 1)[0]
+		r.policy("q", job.Policy{Retry: job.RetryPolicy{InterruptDelay: time.Hour}})
+		r.claims(1, "q")
+		r.d.Drain([]job.ID{{9}}, dispatch.DrainNotice{Grace: new(time.Duration)})
+		synctest.Wait()
+		r.expectEnd(seq, job.RunWithdrawn)
+		if got := time.Until(r.expect(seq, job.Scheduled).DueTime); got != time.Hour {
+			t.Errorf("it comes back in %v", got)
+		}
+	})
+}
+
 // TestDrainNeverLowers: a worker's going away cannot undo a CANCEL.
 func TestDrainNeverLowersALevel(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {

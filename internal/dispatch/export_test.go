@@ -13,3 +13,10 @@ func (d *Dispatcher) Known() (queues, workers, claims int) {
 	defer d.mu.Unlock()
 	return len(d.queues), len(d.workers), len(d.claims)
 }
+
+// Builds is how many builds of workers the dispatcher remembers.
+func (d *Dispatcher) Builds() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.releaser.builds) + len(d.releaser.left)
+}

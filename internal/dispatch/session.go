@@ -112,6 +112,7 @@ func (d *Dispatcher) register(ctx context.Context, h Hello, wake func(), t *turn
 	}
 	w.info, w.session, w.since, w.heard = h, s, d.wall(), now
 	d.sessions[s] = struct{}{}
+	d.releaser.joins(h.Build)
 	t.session, t.hello, t.complete = s, true, true
 	t.renew(now)
 	return s, nil
@@ -156,6 +157,7 @@ func (d *Dispatcher) end(s *Session, err error) {
 	close(s.done)
 	now := d.now()
 	delete(d.sessions, s)
+	d.releaser.leaves(s.hello.Build, now)
 	if s.worker.session == s {
 		s.worker.session, s.worker.heard = nil, s.heard
 	}
@@ -257,6 +259,9 @@ func (s *Session) layOut(pools []Pool) {
 	})
 	for _, p := range old {
 		s.d.close(p)
+	}
+	if s.hello.Build != "" {
+		s.d.releaser.ask()
 	}
 }
 

@@ -203,6 +203,7 @@ func (d *Dispatcher) interruptAll(ctx context.Context, w *worker) {
 			if j == nil {
 				continue
 			}
+			request.Policy = b.policyOf(j)
 			next, _, err := j.RequestInterrupt(b.now, request)
 			if err != nil && !errors.Is(err, job.ErrDowngrade) {
 				return err

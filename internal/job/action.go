@@ -13,7 +13,10 @@ type ActionKind uint8
 
 // The kinds. The numbers are stored and never reused.
 const (
-	ActionRetry ActionKind = 1
+	ActionRetry           ActionKind = 1
+	ActionPark            ActionKind = 2
+	ActionInterruptRetry  ActionKind = 3
+	ActionInterruptCancel ActionKind = 4
 )
 
 // Action is what somebody did to a job, and why. Reason and Requester are free texts.

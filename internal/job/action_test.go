@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -30,5 +31,37 @@ func TestRetryByIsRemembered(t *testing.T) {
 	}
 	if _, err := m.ready().RetryBy(t0, "", ""); err == nil {
 		t.Error("a READY job was retried")
+	}
+}
+
+// TestActionKinds: what a person asked for is remembered if it changed the job, whatever else asked for it is not.
+func TestActionKinds(t *testing.T) {
+	m := made{t}
+	ask := func(j *Job, l Level, s Source) *Job {
+		next, _, err := j.RequestInterrupt(at(time.Hour), InterruptRequest{Level: l, Source: s, Reason: "why", Requester: "ops"})
+		return must(t)(next, err)
+	}
+	for name, c := range map[string]struct {
+		after *Job
+		want  []ActionKind
+	}{
+		"interrupt, then cancel": {ask(ask(m.running(), LevelRetry, SourceUser), LevelCancel, SourceUser), []ActionKind{ActionInterruptRetry, ActionInterruptCancel}},
+		"interrupt twice":        {ask(ask(m.running(), LevelRetry, SourceUser), LevelRetry, SourceUser), []ActionKind{ActionInterruptRetry}},
+		"cancel while it waits":  {ask(m.ready(), LevelCancel, SourceUser), []ActionKind{ActionInterruptCancel}},
+		"nothing to interrupt":   {ask(m.ready(), LevelRetry, SourceUser), nil},
+		"drain":                  {ask(m.running(), LevelRetry, SourceDrain), nil},
+		"timeout":                {must(t)(m.running().Timeout(t0)), nil},
+		"park":                   {must(t)(m.ready().Park(t0, "why", "ops")), []ActionKind{ActionPark}},
+		"park while it runs":     {must(t)(m.running().Park(t0, "why", "ops")), []ActionKind{ActionPark}},
+	} {
+		var got []ActionKind
+		for _, a := range c.after.Actions {
+			if got = append(got, a.Kind); a.Reason != "why" || a.Requester != "ops" || a.Time.IsZero() {
+				t.Errorf("%s: %+v", name, a)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
 	}
 }

@@ -17,8 +17,8 @@
 //
 // Whatever puts a job back after a run counts exactly one of five: attempts (failures of the work), crashes (silent
 // workers), interrupts (stopped runs), snoozes (runs given back, failures of what the work needs), deliveries (runs that
-// never arrived). At a counter's bound the job is PARKED with that reason, or FAILED if it was the attempts. A run
-// remembers what it was charged; a late success or failure of a run that was taken for lost or undelivered takes it back.
+// never arrived). At a counter's bound the job is PARKED with that reason, or FAILED if it was the attempts. A failure or
+// crash after the policy's deadline is FAILED too, whatever is left. A run remembers what it was charged; a late success or failure of a run that was taken for lost or undelivered takes it back.
 //
 // # Levels
 //
@@ -35,7 +35,8 @@
 //	hard deadline                         SCHEDULED (interrupts)  the same              CANCELLED
 //
 // RETRY belongs to the run and ends with it, CANCEL to the job. A failure of class INFRASTRUCTURE counts a snooze in
-// place of an attempt. If an operator has asked to park the job, it is PARKED wherever it would not be terminal.
+// place of an attempt. A policy may have failures of class APPLICATION and TIMEOUT end PARKED or FAILED at once, but not
+// under RETRY, and the worker's own word goes first. If an operator has asked to park the job, it is PARKED wherever it would not be terminal.
 //
 // The two sections that follow are printed from the table of transitions: go test -run TestDoc -update.
 //

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// terms are what the next delay depends on.
+// terms are what follows an end by policy, and when.
 type terms struct {
 	now   time.Time
-	retry RetryPolicy // only read where a failure or crash can follow
+	retry RetryPolicy // in full; not read where a run was not delivered
 	rnd   float64     // in [0,1)
 }
 
@@ -80,7 +80,7 @@ func (j *Job) settle(t terms, interrupt Interrupt, run *Run, e ending) {
 	if e.failure != nil {
 		j.Failure = e.failure
 	}
-	r := j.rule(t.now, interrupt, e)
+	r := j.rule(t, interrupt, e)
 	run.State, run.Note, run.Failure, run.Charged = e.state, e.note, e.failure, r.charge
 	run.EndTime = later(t.now, later(run.AcceptTime, run.DispatchTime))
 	if e.notMe {
@@ -108,25 +108,27 @@ func (j *Job) settle(t terms, interrupt Interrupt, run *Run, e ending) {
 }
 
 // rule is the table of outcomes and levels.
-func (j *Job) rule(now time.Time, interrupt Interrupt, e ending) rule {
-	stopped := rule{to: Scheduled, charge: CountInterrupts, delay: orDelay(e.delay, InterruptDelay)}
+func (j *Job) rule(t terms, interrupt Interrupt, e ending) rule {
+	stopped := rule{to: Scheduled, charge: CountInterrupts, delay: orDelay(e.delay, t.retry.InterruptDelay)}
 	switch {
 	case e.state == RunSucceeded:
 		return rule{to: Succeeded}
-	case e.state == RunUndelivered && j.overdue(now):
+	case e.state == RunUndelivered && j.overdue(t.now):
 		return rule{to: Expired, charge: CountDeliveries}
 	case e.state == RunUndelivered:
 		return rule{to: Ready, charge: CountDeliveries}
 	case interrupt.Level == LevelCancel:
 		return rule{to: Cancelled}
 	case interrupt.Source == SourceTimeout:
-		return failureRule(e.failure)
-	case e.state == RunFailed:
-		r := failureRule(e.failure)
-		if interrupt.Level == LevelRetry && r.to == Backoff {
-			return stopped
+		return failureRule(e.failure, t.retry.OnFailure)
+	case e.state == RunFailed && interrupt.Level == LevelRetry:
+		// The interrupt may be why it failed, so that only the worker's own word on what follows is obeyed.
+		if r := failureRule(e.failure, OnFailureRetry); r.to != Backoff {
+			return r
 		}
-		return r
+		return stopped
+	case e.state == RunFailed:
+		return failureRule(e.failure, t.retry.OnFailure)
 	case e.state == RunReleased && e.notMe:
 		return rule{to: Ready, charge: CountSnoozes}
 	case e.state == RunReleased:
@@ -138,8 +140,8 @@ func (j *Job) rule(now time.Time, interrupt Interrupt, e ending) rule {
 	}
 }
 
-// failureRule is what a failure means when no interrupt says otherwise.
-func failureRule(f *Failure) rule {
+// failureRule is what a failure means when no interrupt says otherwise: as its worker says, else as the policy does.
+func failureRule(f *Failure, policy OnFailure) rule {
 	r := rule{to: Backoff, charge: CountAttempts, delay: f.RetryDelay}
 	if f.Class == Infrastructure {
 		r.charge = CountSnoozes
@@ -151,12 +153,18 @@ func failureRule(f *Failure) rule {
 		r.to, r.park = Parked, ParkWorker
 	case f.Final:
 		r.to = Failed
+	case f.Class == Infrastructure: // says nothing about the work
+	case policy == OnFailurePark:
+		r.to, r.park = Parked, ParkPolicy
+	case policy == OnFailureFail:
+		r.to = Failed
 	}
 	return r
 }
 
 // charge counts what the end costs. A job that would come back but has used up that budget is PARKED, or FAILED when
-// it was the attempts; one that comes back after a failure without a delay of its own gets it from the policy.
+// it was the attempts; so is one that failed or crashed after its deadline. One that comes back after a failure without
+// a delay of its own gets it from the policy.
 func (j *Job) charge(t terms, r rule) rule {
 	counter := j.Counters.of(r.charge)
 	if counter == nil {
@@ -166,6 +174,8 @@ func (j *Job) charge(t terms, r rule) rule {
 	bound, reason := r.charge.bound(t.retry)
 	switch {
 	case r.to.Terminal() || r.to == Parked:
+	case r.to == Backoff && j.outOfTime(t):
+		r.to = Failed
 	case *counter < bound:
 		if r.delay == nil {
 			d := t.retry.delay(*counter, t.rnd)
@@ -177,6 +187,15 @@ func (j *Job) charge(t terms, r rule) rule {
 		r.to, r.park = Parked, reason
 	}
 	return r
+}
+
+// outOfTime reports whether the policy's deadline has passed: a failure or crash is the end then.
+func (j *Job) outOfTime(t terms) bool {
+	began := j.EpochTime
+	if began.IsZero() {
+		began = j.SubmitTime
+	}
+	return t.retry.Deadline > 0 && !t.now.Before(began.Add(t.retry.Deadline))
 }
 
 // park notes why j is PARKED. After an operator's request it keeps who asked and why, and no build releases it.

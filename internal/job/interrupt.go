@@ -2,7 +2,8 @@ package job
 
 import "time"
 
-// InterruptRequest asks a job to stop. Reason and Requester are free texts and kept.
+// InterruptRequest asks a job to stop. Reason and Requester are free texts and kept. Policy is the queue's: when a job
+// comes back whose run is withdrawn.
 type InterruptRequest struct {
 	Level        Level
 	Source       Source
@@ -10,6 +11,7 @@ type InterruptRequest struct {
 	Requester    string
 	Grace        *time.Duration // how long the worker may take; nil: by the level
 	HardDeadline *time.Duration // after which the run is abandoned; nil: by the level
+	Policy       Policy         // of the queue
 }
 
 // InterruptEffect says what an interrupt did.
@@ -39,6 +41,13 @@ func (j *Job) RequestInterrupt(now time.Time, r InterruptRequest) (*Job, Interru
 	if err != nil {
 		return nil, 0, err
 	}
+	if next != j && r.Source == SourceUser {
+		kind := ActionInterruptRetry
+		if r.Level == LevelCancel {
+			kind = ActionInterruptCancel
+		}
+		next.record(Action{Kind: kind, Reason: r.Reason, Requester: r.Requester, Time: now})
+	}
 	return next, effect, nil
 }
 
@@ -50,7 +59,7 @@ func (j *Job) interrupt(now time.Time, r InterruptRequest) (next *Job, effect In
 	switch {
 	case j.phase() == dispatched:
 		effect = EffectWithdrawn
-		next, err = j.change(event, func(n *Job) { n.raise(now, r); n.withdraw(now) })
+		next, err = j.change(event, func(n *Job) { n.raise(now, r); n.withdraw(now, r.Policy) })
 	case j.phase() == running && r.Level > j.Interrupt.Level:
 		effect = EffectRequested
 		next, err = j.change(event, func(n *Job) { n.raise(now, r) })
@@ -97,20 +106,23 @@ func (j *Job) Timeout(now time.Time) (*Job, error) {
 // returns j itself if it is parked by an operator already, or about to be, or under CANCEL. Errors: ErrIllegal.
 func (j *Job) Park(now time.Time, reason, requester string) (*Job, error) {
 	request := InterruptRequest{Level: LevelRetry, Source: SourceUser, Reason: reason, Requester: requester}
-	switch {
-	case j.State.Terminal(), j.Interrupt.Park, j.Interrupt.Level == LevelCancel:
+	if j.State.Terminal() || j.Interrupt.Park || j.Interrupt.Level == LevelCancel {
 		return j.unchanged(EventPark)
-	case j.phase() == dispatched:
-		return j.change(EventPark, func(n *Job) { n.parkLater(now, request); n.withdraw(now) })
-	case j.phase() == running:
-		return j.change(EventPark, func(n *Job) { n.parkLater(now, request) })
-	default:
-		return j.change(EventPark, func(n *Job) {
+	}
+	return j.change(EventPark, func(n *Job) {
+		n.record(Action{Kind: ActionPark, Reason: reason, Requester: requester, Time: now})
+		switch j.phase() {
+		case dispatched:
+			n.parkLater(now, request)
+			n.withdraw(now, Policy{})
+		case running:
+			n.parkLater(now, request)
+		default:
 			n.raise(now, request)
 			n.enter(now, Parked)
 			n.park(ParkOperator, "", n.Interrupt)
-		})
-	}
+		}
+	})
 }
 
 // parkLater makes the run's end park the job. The source and time of an interrupt that stands go on: a timeout stays one.
@@ -221,6 +233,6 @@ func (j *Job) interruptedAt(fence uint64, generation uint32) bool {
 }
 
 // withdraw takes a run back that its worker has not named: the interrupt acts at once.
-func (j *Job) withdraw(now time.Time) {
-	j.endRun(terms{now: now}, ending{state: RunWithdrawn, note: j.Interrupt.Reason})
+func (j *Job) withdraw(now time.Time, p Policy) {
+	j.endRun(termsOf(j, now, p, 0), ending{state: RunWithdrawn, note: j.Interrupt.Reason})
 }

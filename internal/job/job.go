@@ -58,6 +58,7 @@ type Job struct {
 	DueTime    time.Time // while SCHEDULED or BACKOFF
 	StartBy    time.Time // zero once a run was accepted, and from the second epoch on
 	EndTime    time.Time // when it became terminal
+	EpochTime  time.Time // when it was reopened last; zero in the first epoch, which began with its submit
 
 	// ReadySeq is the place in the lane while READY. A job that becomes READY has 0 here and gets the next number from
 	// the store; one that was never delivered keeps its number and so goes back to the head of its lane.
@@ -70,6 +71,7 @@ type Job struct {
 	Interrupt  Interrupt
 	ParkReason ParkReason
 	ParkBuild  string    // the build whose run parked it
+	ReleasedBy []string  // the builds that released it from being parked, oldest first: the last ReleasesKept
 	Avoid      ID        // after NOT_ME: not to this instance…
 	AvoidUntil time.Time // …before this time
 	Failure    *Failure  // the last failure of this epoch
@@ -177,7 +179,7 @@ type Success struct{ Result *Result }
 // Stopped is a run that was interrupted, by the server or by its worker itself.
 type Stopped struct {
 	Reason string
-	Delay  *time.Duration // nil: InterruptDelay
+	Delay  *time.Duration // nil: by the policy
 }
 
 // Released is a run that its worker gives back.
@@ -193,10 +195,20 @@ type Policy struct {
 	Retry RetryPolicy
 }
 
-// RetryPolicy says how often and how fast a failed job is tried again. A zero field means: see the next policy.
+// RetryPolicy says whether, how often and how fast a failed job is tried again. A zero field means: see the next policy;
+// a duration of -1 ns stands for an explicit zero.
 type RetryPolicy struct {
 	MaxAttempts uint32
-	Initial     time.Duration // -1 ns stands for an explicit zero
+	OnFailure   OnFailure
+	Curve       Curve         // none where one of its numbers is set: Exponential
+	Initial     time.Duration // the first delay; of Constant, all of them
 	Max         time.Duration
-	Multiplier  float64
+	Multiplier  float64       // of Exponential
+	Increment   time.Duration // of Linear
+
+	// Deadline is the age, from the submit or the last reopening, from which on no failure or crash is followed by
+	// another try. An explicit zero is none.
+	Deadline time.Duration
+	// InterruptDelay is how long an interrupted job stays away.
+	InterruptDelay time.Duration
 }

@@ -153,6 +153,7 @@ func describe(j *Job) string {
 		s += fmt.Sprintf("(%s)", map[ParkReason]string{
 			ParkCrashes: "CRASHES", ParkInterrupts: "INTERRUPTS", ParkSnoozes: "SNOOZES", ParkUndeliverable: "UNDELIVERABLE",
 			ParkMalformed: "MALFORMED", ParkWorker: "WORKER", ParkOperator: "OPERATOR",
+			ParkPolicy: "POLICY",
 		}[j.ParkReason])
 	}
 	for _, c := range []struct {

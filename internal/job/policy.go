@@ -29,26 +29,55 @@ const (
 	TimeoutGrace = 10 * time.Second // what a worker has to end a run that took longer than its timeout
 	TimeoutHard  = time.Minute      // until it is abandoned
 
-	InterruptDelay = 10 * time.Second // until an interrupted job comes back
+	InterruptDelay = 10 * time.Second // until an interrupted job comes back, unless a policy says otherwise
 	ReleaseDelay   = time.Second      // until a released job comes back
 	NotMePeriod    = time.Minute      // how long NOT_ME keeps a job from the instance that said it
 
 	AgingStep   = 5 * time.Minute // a lane's head rises one band for each that it has been READY
 	HistoryEdge = 100             // a history keeps the first and the last so many runs
+
+	ReleasesKept = 10 // builds that a job remembers: none of them releases it again
 )
 
 // Effective is the policy in force for a job: its own settings, then its queue's, then the defaults, field by field. An
 // explicit zero (-1 ns) stays one, so Effective of its own result changes nothing.
 func Effective(s *Spec, q Policy) Policy {
-	return Policy{
-		Lease: cmp.Or(s.Lease, q.Lease, DefaultLease),
-		Retry: RetryPolicy{
-			MaxAttempts: min(cmp.Or(s.Retry.MaxAttempts, q.Retry.MaxAttempts, DefaultAttempts), MaxAttempts),
-			Initial:     cmp.Or(s.Retry.Initial, q.Retry.Initial, DefaultInitial),
-			Max:         cmp.Or(s.Retry.Max, q.Retry.Max, DefaultMax),
-			Multiplier:  cmp.Or(s.Retry.Multiplier, q.Retry.Multiplier, DefaultMultiplier),
-		},
+	return Policy{Lease: cmp.Or(s.Lease, q.Lease, DefaultLease), Retry: s.Retry.or(q.Retry)}
+}
+
+// or is r with what it leaves open from q, and then from the defaults. The numbers of a curve are taken from policies
+// with the same curve only: those of another say nothing about it.
+func (r RetryPolicy) or(q RetryPolicy) RetryPolicy {
+	all := RetryPolicy{
+		MaxAttempts:    min(cmp.Or(r.MaxAttempts, q.MaxAttempts, DefaultAttempts), MaxAttempts),
+		OnFailure:      cmp.Or(r.OnFailure, q.OnFailure, OnFailureRetry),
+		Curve:          cmp.Or(r.AskedCurve(), q.AskedCurve(), Exponential),
+		Deadline:       cmp.Or(r.Deadline, q.Deadline),
+		InterruptDelay: cmp.Or(r.InterruptDelay, q.InterruptDelay, InterruptDelay),
 	}
+	if q.AskedCurve() != all.Curve {
+		q = RetryPolicy{}
+	}
+	all.Initial = cmp.Or(r.Initial, q.Initial, DefaultInitial)
+	if all.Curve != Constant {
+		all.Max = cmp.Or(r.Max, q.Max, DefaultMax)
+	}
+	switch all.Curve {
+	case Linear:
+		all.Increment = cmp.Or(r.Increment, q.Increment, all.Initial)
+	case Exponential:
+		all.Multiplier = cmp.Or(r.Multiplier, q.Multiplier, DefaultMultiplier)
+	default:
+	}
+	return all
+}
+
+// AskedCurve is the curve that r asks for, by name or by a number. Records of the time before there were others name none.
+func (r RetryPolicy) AskedCurve() Curve {
+	if r.Curve == CurveNone && (r.Initial != 0 || r.Max != 0 || r.Multiplier != 0) {
+		return Exponential
+	}
+	return r.Curve
 }
 
 // bound is the count at which c is used up, and why a job is PARKED there; attempts have no such reason, they end FAILED.

@@ -120,4 +120,27 @@ const (
 	ParkMalformed     ParkReason = 5
 	ParkWorker        ParkReason = 6 // a failure that asked for it
 	ParkOperator      ParkReason = 7
+	ParkPolicy        ParkReason = 8 // a failure under a retry policy with OnFailurePark
+)
+
+// Curve is how the delays before retries grow.
+type Curve uint8
+
+// The curves. The numbers are stored and never reused.
+const (
+	CurveNone   Curve = 0
+	Exponential Curve = 1 // initial × multiplier^(n−1), at most max
+	Linear      Curve = 2 // initial + (n−1) × increment, at most max
+	Constant    Curve = 3 // initial
+)
+
+// OnFailure says what a failure of class APPLICATION or TIMEOUT means.
+type OnFailure uint8
+
+// The meanings. The numbers are stored and never reused.
+const (
+	OnFailureNone  OnFailure = 0
+	OnFailureRetry OnFailure = 1 // another try while attempts are left
+	OnFailurePark  OnFailure = 2 // PARKED at once
+	OnFailureFail  OnFailure = 3 // FAILED at once
 )

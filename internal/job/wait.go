@@ -1,6 +1,9 @@
 package job
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Wake does what time asks of a waiting job: EXPIRED when start_by has passed, else READY when DueTime has come. It
 // returns j itself if neither holds, also when j does not wait.
@@ -29,7 +32,7 @@ func (j *Job) Retry(now time.Time) (*Job, error) {
 	}
 	return j.change(EventRetry, func(n *Job) {
 		if j.State == Parked || j.State.Terminal() {
-			n.reopen()
+			n.reopen(now)
 		}
 		n.enter(now, Ready)
 	})
@@ -46,14 +49,16 @@ func (j *Job) RetryBy(now time.Time, reason, requester string) (*Job, error) {
 }
 
 // ReleaseByBuild reopens a PARKED job because another build than the one that parked it has registered. It returns j
-// itself if an operator parked it, or if build is the one that did. That no session of the old build is left is for
-// the caller to see to. Errors: ErrIllegal.
+// itself if an operator or a worker of no build parked it, if build is the one that did, or if build has released it
+// before. That no session of the old build is left is for the caller to see to. Errors: ErrIllegal.
 func (j *Job) ReleaseByBuild(now time.Time, build string) (*Job, error) {
-	if j.ParkReason == ParkOperator || j.ParkBuild == build {
+	if j.ParkReason == ParkOperator || j.ParkBuild == "" || j.ParkBuild == build || slices.Contains(j.ReleasedBy, build) {
 		return j.unchanged(EventBuild)
 	}
 	return j.change(EventBuild, func(n *Job) {
-		n.reopen()
+		forgotten := max(0, len(j.ReleasedBy)+1-ReleasesKept)
+		n.ReleasedBy = append(slices.Clone(j.ReleasedBy[forgotten:]), build)
+		n.reopen(now)
 		n.enter(now, Ready)
 	})
 }
@@ -69,9 +74,10 @@ func (j *Job) CanDelete() error {
 	return nil
 }
 
-// reopen begins a new epoch: only numbers, fences and history go on.
-func (j *Job) reopen() {
+// reopen begins a new epoch: only numbers, fences, history and who released it go on.
+func (j *Job) reopen(now time.Time) {
 	j.Epoch++
+	j.EpochTime = now
 	j.Counters = Counters{}
 	j.Interrupt = Interrupt{}
 	j.Failure, j.Result = nil, nil

@@ -1,6 +1,8 @@
 package job
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -71,7 +73,7 @@ func TestReopen(t *testing.T) {
 		got := must(t)(j.Retry(at(time.Hour)))
 		want := New(j.Spec, t0)
 		want.Version, want.Epoch, want.RunCount, want.History = j.Version+1, 2, j.RunCount, j.History
-		want.ReadyTime = at(time.Hour)
+		want.ReadyTime, want.EpochTime = at(time.Hour), at(time.Hour)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", name, diff)
 		}
@@ -92,9 +94,43 @@ func TestReleaseByBuild(t *testing.T) {
 	if got := must(t)(j.ReleaseByBuild(t0, "b2")); got.State != Ready || got.Epoch != 2 || got.Counters != (Counters{}) {
 		t.Errorf("%s in epoch %d", got.State, got.Epoch)
 	}
+	nobody := edited(j, func(j *Job) { j.ParkBuild = "" })
+	if same := must(t)(nobody.ReleaseByBuild(t0, "b2")); same != nobody {
+		t.Error("released although no build parked it")
+	}
 	byHand := must(t)(j.Park(t0, "look", "ops"))
 	if same := must(t)(byHand.ReleaseByBuild(t0, "b2")); same != byHand || byHand.ParkReason != ParkOperator {
 		t.Errorf("parked for %d and released", byHand.ParkReason)
+	}
+}
+
+// TestReleaseOnce: of the last builds none releases a job twice, whoever parks it and whoever reopens it in between.
+func TestReleaseOnce(t *testing.T) {
+	m := made{t}
+	parkedBy := func(j *Job, build string) *Job {
+		return edited(m.finish(m.run(j), malformed()), func(j *Job) { j.ParkBuild = build })
+	}
+	j := parkedBy(m.ready(), "b0")
+	var builds []string
+	for i := range ReleasesKept {
+		build := fmt.Sprint("new", i)
+		before, old := snapshot(t, j), j
+		builds = append(builds, build)
+		j = must(t)(j.ReleaseByBuild(t0, build))
+		if snapshot(t, old) != before || !slices.Equal(j.ReleasedBy, builds) {
+			t.Fatalf("released by %v, want %v", j.ReleasedBy, builds)
+		}
+		j = parkedBy(j, build)
+		j = parkedBy(must(t)(j.Retry(t0)), "b0")
+		for _, build := range append(builds, "b0") {
+			if same := must(t)(j.ReleaseByBuild(t0, build)); same != j {
+				t.Fatalf("after %d releases %s releases it again", i+1, build)
+			}
+		}
+	}
+	j = parkedBy(must(t)(j.ReleaseByBuild(t0, "newest")), "b0")
+	if want := append(slices.Clone(builds[1:]), "newest"); !slices.Equal(j.ReleasedBy, want) {
+		t.Errorf("released by %v, want %v", j.ReleasedBy, want)
 	}
 }
 

@@ -289,6 +289,6 @@ func (w *witness) keeps(asked moment, l *life, level stintv1.InterruptLevel) {
 // sight is a job without what only the full view has.
 func sight(j *stintv1.Job) *stintv1.Job {
 	basic := proto.CloneOf(j)
-	basic.Payload, basic.Result, basic.History = nil, nil, nil
+	basic.Payload, basic.Result, basic.History, basic.Actions = nil, nil, nil, nil
 	return basic
 }

@@ -107,19 +107,27 @@ func someJob() *job.Job {
 		Seq: 17, Spec: &job.Spec{
 			ID: job.ID{9}, Queue: "q", Priority: job.Low, Payload: []byte("p"), PayloadSize: 1, ContentType: "c",
 			RunAt: now, StartBy: now.Add(time.Hour), Timeout: time.Second, Lease: time.Minute,
-			Retry:  job.RetryPolicy{MaxAttempts: 3, Initial: -1, Max: time.Hour, Multiplier: 1.5},
+			Retry:  everyRetry(),
 			Labels: map[string]string{"k": "v"}, Subject: "s", Traceparent: "tp", Tracestate: "ts", Digest: [16]byte{8},
 		},
 		State: job.Parked, Version: 12, Epoch: 3,
 		Counters:   job.Counters{Attempts: 1, Crashes: 2, Interrupts: 3, Snoozes: 4, Deliveries: 5},
-		SubmitTime: now, ReadyTime: now, DueTime: now.Add(time.Hour), StartBy: now, EndTime: now, ReadySeq: 6,
+		SubmitTime: now, ReadyTime: now, DueTime: now.Add(time.Hour), StartBy: now, EndTime: now, EpochTime: now, ReadySeq: 6,
 		Run: run, RunCount: 2, History: []job.Run{run},
 		Interrupt: job.Interrupt{
 			Level: job.LevelCancel, Generation: 2, Source: job.SourceDrain, Reason: "r", Requester: "q", RequestTime: now, Park: true,
 		},
-		ParkReason: job.ParkWorker, ParkBuild: "b", Avoid: job.ID{7}, AvoidUntil: now,
+		ParkReason: job.ParkWorker, ParkBuild: "b", ReleasedBy: []string{"b", "c"}, Avoid: job.ID{7}, AvoidUntil: now,
 		Failure: failure, Result: &job.Result{Data: []byte("r"), Size: 1, ContentType: "x"},
 		Actions: []job.Action{{Kind: job.ActionRetry, Reason: "r", Requester: "q", Time: now}, {Kind: 7}},
+	}
+}
+
+// everyRetry is a retry policy that says everything.
+func everyRetry() job.RetryPolicy {
+	return job.RetryPolicy{
+		MaxAttempts: 3, OnFailure: job.OnFailurePark, Curve: job.Linear, Initial: -1, Max: time.Hour, Multiplier: 1.5,
+		Increment: time.Minute, Deadline: -1, InterruptDelay: time.Second,
 	}
 }
 

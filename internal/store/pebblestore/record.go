@@ -197,6 +197,11 @@ func writeRetry(w *writer, p *job.RetryPolicy) {
 	w.duration(2, p.Initial)
 	w.duration(3, p.Max)
 	w.float(4, p.Multiplier)
+	w.uint(5, uint64(p.OnFailure))
+	w.uint(6, uint64(p.Curve))
+	w.duration(7, p.Increment)
+	w.duration(8, p.Deadline)
+	w.duration(9, p.InterruptDelay)
 }
 
 func readRetry(p *job.RetryPolicy, b []byte) error {
@@ -211,6 +216,16 @@ func readRetry(p *job.RetryPolicy, b []byte) error {
 			p.Max = r.duration()
 		case 4:
 			p.Multiplier = r.float()
+		case 5:
+			p.OnFailure = job.OnFailure(r.v)
+		case 6:
+			p.Curve = job.Curve(r.v)
+		case 7:
+			p.Increment = r.duration()
+		case 8:
+			p.Deadline = r.duration()
+		case 9:
+			p.InterruptDelay = r.duration()
 		}
 	}
 	return r.err
@@ -248,8 +263,12 @@ func writeStatus(w *writer, j *job.Job) {
 	if j.Failure != nil {
 		w.message(18, func(w *writer) { writeFailure(w, j.Failure) })
 	}
+	w.time(19, j.EpochTime, base)
+	for _, build := range j.ReleasedBy {
+		w.str(20, build)
+	}
 	for _, a := range j.Actions {
-		w.message(19, func(w *writer) { writeAction(w, a, base) })
+		w.message(21, func(w *writer) { writeAction(w, a, base) })
 	}
 }
 
@@ -287,6 +306,10 @@ func readStatus(j *job.Job, b []byte) error {
 			r.id((*[16]byte)(&j.Avoid))
 		case 17:
 			j.AvoidUntil = r.time(base)
+		case 19:
+			j.EpochTime = r.time(base)
+		case 20:
+			j.ReleasedBy = append(j.ReleasedBy, string(r.raw))
 		default:
 			if err := readStatusPart(j, &r, base); err != nil {
 				return err
@@ -307,7 +330,7 @@ func readStatusPart(j *job.Job, r *reader, base int64) error {
 	case 18:
 		j.Failure = &job.Failure{}
 		return readFailure(j.Failure, r.raw)
-	case 19:
+	case 21:
 		a, err := readAction(r.raw, base)
 		j.Actions = append(j.Actions, a)
 		return err

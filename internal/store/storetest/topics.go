@@ -20,12 +20,20 @@ func seqs(jobs []*job.Job) (s []uint64) {
 	return s
 }
 
+// everyRetry is a retry policy that says everything.
+func everyRetry() job.RetryPolicy {
+	return job.RetryPolicy{
+		MaxAttempts: 3, OnFailure: job.OnFailurePark, Curve: job.Linear, Initial: time.Second, Max: time.Minute, Multiplier: 1.5,
+		Increment: time.Minute, Deadline: -1, InterruptDelay: time.Hour,
+	}
+}
+
 func testSubmit(t *testing.T, b *bench) {
 	full := b.spec("q")
 	full.Priority, full.ContentType, full.Subject = job.High, "text/plain", "order/1"
 	full.Labels = map[string]string{"a": "1", "b": "2"}
 	full.Lease, full.Timeout, full.Digest = time.Minute, time.Hour, [16]byte{9}
-	full.Retry = job.RetryPolicy{MaxAttempts: 3, Initial: time.Second, Max: time.Minute, Multiplier: 1.5}
+	full.Retry = everyRetry()
 	full.StartBy, full.Traceparent, full.Tracestate = b.clock.Add(time.Hour), "00-a-b-01", "x=y"
 	jobs := b.submit(b.spec("q"), full, b.spec("other/queue"))
 	other := job.ID{1, 2, 3}
@@ -288,7 +296,7 @@ func testQueues(t *testing.T, b *bench) {
 	})
 	b.update(func(tx store.Tx) error {
 		q := *tx.Queue("a")
-		q.Policy = job.Policy{Lease: time.Minute, Retry: job.RetryPolicy{MaxAttempts: 2}}
+		q.Policy = job.Policy{Lease: time.Minute, Retry: everyRetry()}
 		q.Pause = &store.Pause{Reason: "why", Requester: "who", Time: tx.Now()}
 		return tx.PutQueue(&q)
 	})
@@ -301,7 +309,7 @@ func testQueues(t *testing.T, b *bench) {
 			return true
 		})
 		a := r.Queue("a")
-		b.equal("policy", a.Policy, job.Policy{Lease: time.Minute, Retry: job.RetryPolicy{MaxAttempts: 2}})
+		b.equal("policy", a.Policy, job.Policy{Lease: time.Minute, Retry: everyRetry()})
 		b.equal("pause", a.Pause, &store.Pause{Reason: "why", Requester: "who", Time: b.clock})
 		b.equal("version", a.Version, uint64(2))
 		return nil

@@ -58,7 +58,8 @@ const (
 	JobState_JOB_STATE_RUNNING JobState = 4
 	// Waits after a failure or crash before it is tried again.
 	JobState_JOB_STATE_BACKOFF JobState = 5
-	// Set aside for a person: a budget is used up, or the payload is malformed. RetryJobs releases it.
+	// Set aside for a person: a budget is used up, the payload is malformed, or somebody asked for it. RetryJobs releases
+	// it; so does a new build of its workers, unless a person parked it.
 	JobState_JOB_STATE_PARKED JobState = 6
 	// Done.
 	JobState_JOB_STATE_SUCCEEDED JobState = 7
@@ -209,6 +210,10 @@ const (
 	ParkReason_PARK_REASON_MALFORMED ParkReason = 5
 	// A worker asked for it: a failure with `park`.
 	ParkReason_PARK_REASON_WORKER ParkReason = 6
+	// A person asked for it: ParkJobs. The job's `interrupt` says who and why.
+	ParkReason_PARK_REASON_OPERATOR ParkReason = 7
+	// Its retry policy asks for it: a failure under `on_failure` PARK.
+	ParkReason_PARK_REASON_POLICY ParkReason = 8
 )
 
 // Enum value maps for ParkReason.
@@ -221,6 +226,8 @@ var (
 		4: "PARK_REASON_UNDELIVERABLE",
 		5: "PARK_REASON_MALFORMED",
 		6: "PARK_REASON_WORKER",
+		7: "PARK_REASON_OPERATOR",
+		8: "PARK_REASON_POLICY",
 	}
 	ParkReason_value = map[string]int32{
 		"PARK_REASON_UNSPECIFIED":   0,
@@ -230,6 +237,8 @@ var (
 		"PARK_REASON_UNDELIVERABLE": 4,
 		"PARK_REASON_MALFORMED":     5,
 		"PARK_REASON_WORKER":        6,
+		"PARK_REASON_OPERATOR":      7,
+		"PARK_REASON_POLICY":        8,
 	}
 )
 
@@ -258,6 +267,64 @@ func (x ParkReason) Number() protoreflect.EnumNumber {
 // Deprecated: Use ParkReason.Descriptor instead.
 func (ParkReason) EnumDescriptor() ([]byte, []int) {
 	return file_stint_v1_job_proto_rawDescGZIP(), []int{2}
+}
+
+// OnFailure says what a failure of class APPLICATION or TIMEOUT means. What the worker says of its failure goes first
+// (`final`, `park`, MALFORMED); a run that failed under an interrupt comes back as the interrupt says.
+type OnFailure int32
+
+const (
+	// By policy: RETRY by default.
+	OnFailure_ON_FAILURE_UNSPECIFIED OnFailure = 0
+	// Tried again while attempts are left, then FAILED.
+	OnFailure_ON_FAILURE_RETRY OnFailure = 1
+	// PARKED at once, with the reason POLICY.
+	OnFailure_ON_FAILURE_PARK OnFailure = 2
+	// FAILED at once.
+	OnFailure_ON_FAILURE_FAIL OnFailure = 3
+)
+
+// Enum value maps for OnFailure.
+var (
+	OnFailure_name = map[int32]string{
+		0: "ON_FAILURE_UNSPECIFIED",
+		1: "ON_FAILURE_RETRY",
+		2: "ON_FAILURE_PARK",
+		3: "ON_FAILURE_FAIL",
+	}
+	OnFailure_value = map[string]int32{
+		"ON_FAILURE_UNSPECIFIED": 0,
+		"ON_FAILURE_RETRY":       1,
+		"ON_FAILURE_PARK":        2,
+		"ON_FAILURE_FAIL":        3,
+	}
+)
+
+func (x OnFailure) Enum() *OnFailure {
+	p := new(OnFailure)
+	*p = x
+	return p
+}
+
+func (x OnFailure) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OnFailure) Descriptor() protoreflect.EnumDescriptor {
+	return file_stint_v1_job_proto_enumTypes[3].Descriptor()
+}
+
+func (OnFailure) Type() protoreflect.EnumType {
+	return &file_stint_v1_job_proto_enumTypes[3]
+}
+
+func (x OnFailure) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OnFailure.Descriptor instead.
+func (OnFailure) EnumDescriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{3}
 }
 
 // SubmitStatus says what became of a submitted job.
@@ -297,11 +364,11 @@ func (x SubmitStatus) String() string {
 }
 
 func (SubmitStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[3].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[4].Descriptor()
 }
 
 func (SubmitStatus) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[3]
+	return &file_stint_v1_job_proto_enumTypes[4]
 }
 
 func (x SubmitStatus) Number() protoreflect.EnumNumber {
@@ -310,7 +377,7 @@ func (x SubmitStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SubmitStatus.Descriptor instead.
 func (SubmitStatus) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{3}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{4}
 }
 
 // JobView says how much of a job a read returns.
@@ -350,11 +417,11 @@ func (x JobView) String() string {
 }
 
 func (JobView) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[4].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[5].Descriptor()
 }
 
 func (JobView) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[4]
+	return &file_stint_v1_job_proto_enumTypes[5]
 }
 
 func (x JobView) Number() protoreflect.EnumNumber {
@@ -363,7 +430,7 @@ func (x JobView) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobView.Descriptor instead.
 func (JobView) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
 }
 
 // ActionKind says what somebody did to a job.
@@ -374,6 +441,12 @@ const (
 	ActionKind_ACTION_KIND_UNSPECIFIED ActionKind = 0
 	// RetryJobs made it run again.
 	ActionKind_ACTION_KIND_RETRY ActionKind = 1
+	// ParkJobs set it aside, or asked its worker to stop for that.
+	ActionKind_ACTION_KIND_PARK ActionKind = 2
+	// InterruptJobs asked it to stop and come back.
+	ActionKind_ACTION_KIND_INTERRUPT_RETRY ActionKind = 3
+	// InterruptJobs asked it to stop for good.
+	ActionKind_ACTION_KIND_INTERRUPT_CANCEL ActionKind = 4
 )
 
 // Enum value maps for ActionKind.
@@ -381,10 +454,16 @@ var (
 	ActionKind_name = map[int32]string{
 		0: "ACTION_KIND_UNSPECIFIED",
 		1: "ACTION_KIND_RETRY",
+		2: "ACTION_KIND_PARK",
+		3: "ACTION_KIND_INTERRUPT_RETRY",
+		4: "ACTION_KIND_INTERRUPT_CANCEL",
 	}
 	ActionKind_value = map[string]int32{
-		"ACTION_KIND_UNSPECIFIED": 0,
-		"ACTION_KIND_RETRY":       1,
+		"ACTION_KIND_UNSPECIFIED":      0,
+		"ACTION_KIND_RETRY":            1,
+		"ACTION_KIND_PARK":             2,
+		"ACTION_KIND_INTERRUPT_RETRY":  3,
+		"ACTION_KIND_INTERRUPT_CANCEL": 4,
 	}
 )
 
@@ -399,11 +478,11 @@ func (x ActionKind) String() string {
 }
 
 func (ActionKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[5].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[6].Descriptor()
 }
 
 func (ActionKind) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[5]
+	return &file_stint_v1_job_proto_enumTypes[6]
 }
 
 func (x ActionKind) Number() protoreflect.EnumNumber {
@@ -412,7 +491,7 @@ func (x ActionKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ActionKind.Descriptor instead.
 func (ActionKind) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 // WaitUntil says how far a job shall come.
@@ -457,11 +536,11 @@ func (x WaitUntil) String() string {
 }
 
 func (WaitUntil) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[6].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[7].Descriptor()
 }
 
 func (WaitUntil) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[6]
+	return &file_stint_v1_job_proto_enumTypes[7]
 }
 
 func (x WaitUntil) Number() protoreflect.EnumNumber {
@@ -470,7 +549,7 @@ func (x WaitUntil) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WaitUntil.Descriptor instead.
 func (WaitUntil) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 // InterruptStatus says what an interrupt did.
@@ -522,11 +601,11 @@ func (x InterruptStatus) String() string {
 }
 
 func (InterruptStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[7].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[8].Descriptor()
 }
 
 func (InterruptStatus) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[7]
+	return &file_stint_v1_job_proto_enumTypes[8]
 }
 
 func (x InterruptStatus) Number() protoreflect.EnumNumber {
@@ -535,23 +614,36 @@ func (x InterruptStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InterruptStatus.Descriptor instead.
 func (InterruptStatus) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
-// RetryPolicy says how often and how fast a failed job is tried again. A field left out is taken from the queue's
-// policy, and from the defaults where that is silent too.
+// RetryPolicy says whether, how often and how fast a failed job is tried again. A field left out is taken from the
+// queue's policy, and from the defaults where that is silent too. What a queue says of a curve holds for jobs that ask
+// for the same curve or for none.
 type RetryPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many failed attempts a job may have in all, 1 to 1,000; 1 means no second try. 0: by policy (10 by default).
 	MaxAttempts uint32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
-	// How the delays grow. Absent: by policy (exponential from 1 s, doubling, to 10 min, ±20 % by default).
+	// How the delays after failures and crashes grow; each is up to 20 % longer or shorter. Absent: by policy
+	// (exponential from 1 s, doubling, to 10 min by default).
 	//
 	// Types that are valid to be assigned to Backoff:
 	//
 	//	*RetryPolicy_Exponential
-	Backoff       isRetryPolicy_Backoff `protobuf_oneof:"backoff"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	//	*RetryPolicy_Linear
+	//	*RetryPolicy_Constant
+	Backoff isRetryPolicy_Backoff `protobuf_oneof:"backoff"`
+	// How old a job may become before a failure or crash is its end: one that comes this long after the submit, or after
+	// the last reopening, is FAILED whatever budget is left. A retry that waits already still runs. 0 to 10 years; 0 means
+	// without end. Absent: by policy (without end by default).
+	Deadline *durationpb.Duration `protobuf:"bytes,5,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// What a failure of the work means. Absent: by policy (RETRY by default).
+	OnFailure OnFailure `protobuf:"varint,6,opt,name=on_failure,json=onFailure,proto3,enum=stint.v1.OnFailure" json:"on_failure,omitempty"`
+	// How long a job stays away that was interrupted with RETRY, unless its worker says how long; 0 to 30 d. Absent: by
+	// policy (10 s by default).
+	InterruptDelay *durationpb.Duration `protobuf:"bytes,7,opt,name=interrupt_delay,json=interruptDelay,proto3" json:"interrupt_delay,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RetryPolicy) Reset() {
@@ -607,16 +699,69 @@ func (x *RetryPolicy) GetExponential() *ExponentialBackoff {
 	return nil
 }
 
+func (x *RetryPolicy) GetLinear() *LinearBackoff {
+	if x != nil {
+		if x, ok := x.Backoff.(*RetryPolicy_Linear); ok {
+			return x.Linear
+		}
+	}
+	return nil
+}
+
+func (x *RetryPolicy) GetConstant() *ConstantBackoff {
+	if x != nil {
+		if x, ok := x.Backoff.(*RetryPolicy_Constant); ok {
+			return x.Constant
+		}
+	}
+	return nil
+}
+
+func (x *RetryPolicy) GetDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *RetryPolicy) GetOnFailure() OnFailure {
+	if x != nil {
+		return x.OnFailure
+	}
+	return OnFailure_ON_FAILURE_UNSPECIFIED
+}
+
+func (x *RetryPolicy) GetInterruptDelay() *durationpb.Duration {
+	if x != nil {
+		return x.InterruptDelay
+	}
+	return nil
+}
+
 type isRetryPolicy_Backoff interface {
 	isRetryPolicy_Backoff()
 }
 
 type RetryPolicy_Exponential struct {
-	// The delay before the n-th retry is initial × multiplier^(n−1), at most max, ± jitter.
+	// The delay before the n-th retry is initial × multiplier^(n−1), at most max.
 	Exponential *ExponentialBackoff `protobuf:"bytes,2,opt,name=exponential,proto3,oneof"`
 }
 
+type RetryPolicy_Linear struct {
+	// The delay before the n-th retry is initial + increment × (n−1), at most max.
+	Linear *LinearBackoff `protobuf:"bytes,3,opt,name=linear,proto3,oneof"`
+}
+
+type RetryPolicy_Constant struct {
+	// All delays are the same.
+	Constant *ConstantBackoff `protobuf:"bytes,4,opt,name=constant,proto3,oneof"`
+}
+
 func (*RetryPolicy_Exponential) isRetryPolicy_Backoff() {}
+
+func (*RetryPolicy_Linear) isRetryPolicy_Backoff() {}
+
+func (*RetryPolicy_Constant) isRetryPolicy_Backoff() {}
 
 // ExponentialBackoff is a curve of delays.
 type ExponentialBackoff struct {
@@ -682,6 +827,116 @@ func (x *ExponentialBackoff) GetMultiplier() float64 {
 	return 0
 }
 
+// LinearBackoff is a straight line of delays.
+type LinearBackoff struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first delay, 0 to 24 h. Absent: 1 s.
+	Initial *durationpb.Duration `protobuf:"bytes,1,opt,name=initial,proto3" json:"initial,omitempty"`
+	// By how much each delay is longer than the one before, 0 to 24 h. Absent: the first delay.
+	Increment *durationpb.Duration `protobuf:"bytes,2,opt,name=increment,proto3" json:"increment,omitempty"`
+	// The longest delay, 0 to 30 d. Absent: 10 min.
+	Max           *durationpb.Duration `protobuf:"bytes,3,opt,name=max,proto3" json:"max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinearBackoff) Reset() {
+	*x = LinearBackoff{}
+	mi := &file_stint_v1_job_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinearBackoff) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinearBackoff) ProtoMessage() {}
+
+func (x *LinearBackoff) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinearBackoff.ProtoReflect.Descriptor instead.
+func (*LinearBackoff) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LinearBackoff) GetInitial() *durationpb.Duration {
+	if x != nil {
+		return x.Initial
+	}
+	return nil
+}
+
+func (x *LinearBackoff) GetIncrement() *durationpb.Duration {
+	if x != nil {
+		return x.Increment
+	}
+	return nil
+}
+
+func (x *LinearBackoff) GetMax() *durationpb.Duration {
+	if x != nil {
+		return x.Max
+	}
+	return nil
+}
+
+// ConstantBackoff is one delay for all retries.
+type ConstantBackoff struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The delay, 0 to 30 d. Absent: 1 s.
+	Delay         *durationpb.Duration `protobuf:"bytes,1,opt,name=delay,proto3" json:"delay,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConstantBackoff) Reset() {
+	*x = ConstantBackoff{}
+	mi := &file_stint_v1_job_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConstantBackoff) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConstantBackoff) ProtoMessage() {}
+
+func (x *ConstantBackoff) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConstantBackoff.ProtoReflect.Descriptor instead.
+func (*ConstantBackoff) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ConstantBackoff) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
 // JobSpec is a job as its producer asks for it. Its content, all fields but trace_context, is what a repeated id is
 // compared by.
 type JobSpec struct {
@@ -722,7 +977,7 @@ type JobSpec struct {
 
 func (x *JobSpec) Reset() {
 	*x = JobSpec{}
-	mi := &file_stint_v1_job_proto_msgTypes[2]
+	mi := &file_stint_v1_job_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +989,7 @@ func (x *JobSpec) String() string {
 func (*JobSpec) ProtoMessage() {}
 
 func (x *JobSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[2]
+	mi := &file_stint_v1_job_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +1002,7 @@ func (x *JobSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSpec.ProtoReflect.Descriptor instead.
 func (*JobSpec) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{2}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *JobSpec) GetId() string {
@@ -881,7 +1136,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[3]
+	mi := &file_stint_v1_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1148,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[3]
+	mi := &file_stint_v1_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1161,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{3}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SubmitRequest) GetJobs() []*JobSpec {
@@ -927,7 +1182,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[4]
+	mi := &file_stint_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1194,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[4]
+	mi := &file_stint_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1207,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SubmitResponse) GetResults() []*SubmitResult {
@@ -973,7 +1228,7 @@ type SubmitJobsRequest struct {
 
 func (x *SubmitJobsRequest) Reset() {
 	*x = SubmitJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[5]
+	mi := &file_stint_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1240,7 @@ func (x *SubmitJobsRequest) String() string {
 func (*SubmitJobsRequest) ProtoMessage() {}
 
 func (x *SubmitJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[5]
+	mi := &file_stint_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1253,7 @@ func (x *SubmitJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobsRequest.ProtoReflect.Descriptor instead.
 func (*SubmitJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SubmitJobsRequest) GetJobs() []*JobSpec {
@@ -1019,7 +1274,7 @@ type SubmitJobsResponse struct {
 
 func (x *SubmitJobsResponse) Reset() {
 	*x = SubmitJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[6]
+	mi := &file_stint_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1286,7 @@ func (x *SubmitJobsResponse) String() string {
 func (*SubmitJobsResponse) ProtoMessage() {}
 
 func (x *SubmitJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[6]
+	mi := &file_stint_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1299,7 @@ func (x *SubmitJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobsResponse.ProtoReflect.Descriptor instead.
 func (*SubmitJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SubmitJobsResponse) GetResults() []*SubmitResult {
@@ -1073,7 +1328,7 @@ type SubmitResult struct {
 
 func (x *SubmitResult) Reset() {
 	*x = SubmitResult{}
-	mi := &file_stint_v1_job_proto_msgTypes[7]
+	mi := &file_stint_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1340,7 @@ func (x *SubmitResult) String() string {
 func (*SubmitResult) ProtoMessage() {}
 
 func (x *SubmitResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[7]
+	mi := &file_stint_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1353,7 @@ func (x *SubmitResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResult.ProtoReflect.Descriptor instead.
 func (*SubmitResult) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SubmitResult) GetId() string {
@@ -1149,7 +1404,7 @@ type JobPolicy struct {
 
 func (x *JobPolicy) Reset() {
 	*x = JobPolicy{}
-	mi := &file_stint_v1_job_proto_msgTypes[8]
+	mi := &file_stint_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1416,7 @@ func (x *JobPolicy) String() string {
 func (*JobPolicy) ProtoMessage() {}
 
 func (x *JobPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[8]
+	mi := &file_stint_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1429,7 @@ func (x *JobPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPolicy.ProtoReflect.Descriptor instead.
 func (*JobPolicy) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobPolicy) GetLease() *durationpb.Duration {
@@ -1194,7 +1449,7 @@ func (x *JobPolicy) GetRetry() *RetryPolicy {
 // JobCounters are what a job has used of its budgets in this epoch. Every way back into waiting counts exactly one.
 type JobCounters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Failures of the work itself. At the retry policy's max_attempts the job is FAILED.
+	// Failures of the work itself. At the retry policy's max_attempts the job is FAILED, or before, as the policy says.
 	Attempts uint32 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// Runs whose worker died or went silent. At 3 the job is PARKED.
 	Crashes uint32 `protobuf:"varint,2,opt,name=crashes,proto3" json:"crashes,omitempty"`
@@ -1210,7 +1465,7 @@ type JobCounters struct {
 
 func (x *JobCounters) Reset() {
 	*x = JobCounters{}
-	mi := &file_stint_v1_job_proto_msgTypes[9]
+	mi := &file_stint_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1477,7 @@ func (x *JobCounters) String() string {
 func (*JobCounters) ProtoMessage() {}
 
 func (x *JobCounters) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[9]
+	mi := &file_stint_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1490,7 @@ func (x *JobCounters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCounters.ProtoReflect.Descriptor instead.
 func (*JobCounters) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobCounters) GetAttempts() uint32 {
@@ -1300,7 +1555,7 @@ type Job struct {
 	Epoch uint32 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// What it has used of its budgets.
 	Counters *JobCounters `protobuf:"bytes,12,opt,name=counters,proto3" json:"counters,omitempty"`
-	// Its interrupt; absent if there is none.
+	// Its interrupt; absent if there is none. Of a job that is parked by ParkJobs it says who asked and why, at level NONE.
 	Interrupt *Interrupt `protobuf:"bytes,13,opt,name=interrupt,proto3" json:"interrupt,omitempty"`
 	// Why it is parked; UNSPECIFIED if it is not.
 	ParkReason ParkReason `protobuf:"varint,14,opt,name=park_reason,json=parkReason,proto3,enum=stint.v1.ParkReason" json:"park_reason,omitempty"`
@@ -1334,7 +1589,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_stint_v1_job_proto_msgTypes[10]
+	mi := &file_stint_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1601,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[10]
+	mi := &file_stint_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1614,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Job) GetId() string {
@@ -1561,7 +1816,7 @@ type Action struct {
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_stint_v1_job_proto_msgTypes[11]
+	mi := &file_stint_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1828,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[11]
+	mi := &file_stint_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1841,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Action) GetKind() ActionKind {
@@ -1638,7 +1893,7 @@ type JobFilter struct {
 
 func (x *JobFilter) Reset() {
 	*x = JobFilter{}
-	mi := &file_stint_v1_job_proto_msgTypes[12]
+	mi := &file_stint_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1905,7 @@ func (x *JobFilter) String() string {
 func (*JobFilter) ProtoMessage() {}
 
 func (x *JobFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[12]
+	mi := &file_stint_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1918,7 @@ func (x *JobFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFilter.ProtoReflect.Descriptor instead.
 func (*JobFilter) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobFilter) GetQueue() string {
@@ -1721,7 +1976,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[13]
+	mi := &file_stint_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +1988,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[13]
+	mi := &file_stint_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +2001,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetJobRequest) GetId() string {
@@ -1774,7 +2029,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[14]
+	mi := &file_stint_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +2041,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[14]
+	mi := &file_stint_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1799,7 +2054,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -1828,7 +2083,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[15]
+	mi := &file_stint_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +2095,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[15]
+	mi := &file_stint_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +2108,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListJobsRequest) GetFilter() *JobFilter {
@@ -1904,7 +2159,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[16]
+	mi := &file_stint_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2171,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[16]
+	mi := &file_stint_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2184,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -1957,7 +2212,7 @@ type CountJobsRequest struct {
 
 func (x *CountJobsRequest) Reset() {
 	*x = CountJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[17]
+	mi := &file_stint_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2224,7 @@ func (x *CountJobsRequest) String() string {
 func (*CountJobsRequest) ProtoMessage() {}
 
 func (x *CountJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[17]
+	mi := &file_stint_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2237,7 @@ func (x *CountJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountJobsRequest.ProtoReflect.Descriptor instead.
 func (*CountJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CountJobsRequest) GetFilter() *JobFilter {
@@ -2005,7 +2260,7 @@ type CountJobsResponse struct {
 
 func (x *CountJobsResponse) Reset() {
 	*x = CountJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[18]
+	mi := &file_stint_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2272,7 @@ func (x *CountJobsResponse) String() string {
 func (*CountJobsResponse) ProtoMessage() {}
 
 func (x *CountJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[18]
+	mi := &file_stint_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2285,7 @@ func (x *CountJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountJobsResponse.ProtoReflect.Descriptor instead.
 func (*CountJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CountJobsResponse) GetCounts() *JobCounts {
@@ -2074,7 +2329,7 @@ type JobCounts struct {
 
 func (x *JobCounts) Reset() {
 	*x = JobCounts{}
-	mi := &file_stint_v1_job_proto_msgTypes[19]
+	mi := &file_stint_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +2341,7 @@ func (x *JobCounts) String() string {
 func (*JobCounts) ProtoMessage() {}
 
 func (x *JobCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[19]
+	mi := &file_stint_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2099,7 +2354,7 @@ func (x *JobCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCounts.ProtoReflect.Descriptor instead.
 func (*JobCounts) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JobCounts) GetScheduled() uint64 {
@@ -2180,7 +2435,7 @@ type WaitJobRequest struct {
 
 func (x *WaitJobRequest) Reset() {
 	*x = WaitJobRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[20]
+	mi := &file_stint_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2447,7 @@ func (x *WaitJobRequest) String() string {
 func (*WaitJobRequest) ProtoMessage() {}
 
 func (x *WaitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[20]
+	mi := &file_stint_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2460,7 @@ func (x *WaitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitJobRequest.ProtoReflect.Descriptor instead.
 func (*WaitJobRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WaitJobRequest) GetId() string {
@@ -2242,7 +2497,7 @@ type WaitJobResponse struct {
 
 func (x *WaitJobResponse) Reset() {
 	*x = WaitJobResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[21]
+	mi := &file_stint_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2509,7 @@ func (x *WaitJobResponse) String() string {
 func (*WaitJobResponse) ProtoMessage() {}
 
 func (x *WaitJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[21]
+	mi := &file_stint_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2522,7 @@ func (x *WaitJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitJobResponse.ProtoReflect.Descriptor instead.
 func (*WaitJobResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WaitJobResponse) GetJob() *Job {
@@ -2317,7 +2572,7 @@ type InterruptJobsRequest struct {
 
 func (x *InterruptJobsRequest) Reset() {
 	*x = InterruptJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[22]
+	mi := &file_stint_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2584,7 @@ func (x *InterruptJobsRequest) String() string {
 func (*InterruptJobsRequest) ProtoMessage() {}
 
 func (x *InterruptJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[22]
+	mi := &file_stint_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2597,7 @@ func (x *InterruptJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptJobsRequest.ProtoReflect.Descriptor instead.
 func (*InterruptJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InterruptJobsRequest) GetIds() []string {
@@ -2441,7 +2696,7 @@ type InterruptResult struct {
 
 func (x *InterruptResult) Reset() {
 	*x = InterruptResult{}
-	mi := &file_stint_v1_job_proto_msgTypes[23]
+	mi := &file_stint_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2453,7 +2708,7 @@ func (x *InterruptResult) String() string {
 func (*InterruptResult) ProtoMessage() {}
 
 func (x *InterruptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[23]
+	mi := &file_stint_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2466,7 +2721,7 @@ func (x *InterruptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptResult.ProtoReflect.Descriptor instead.
 func (*InterruptResult) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *InterruptResult) GetId() string {
@@ -2517,7 +2772,7 @@ type InterruptJobsResponse struct {
 
 func (x *InterruptJobsResponse) Reset() {
 	*x = InterruptJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[24]
+	mi := &file_stint_v1_job_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2529,7 +2784,7 @@ func (x *InterruptJobsResponse) String() string {
 func (*InterruptJobsResponse) ProtoMessage() {}
 
 func (x *InterruptJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[24]
+	mi := &file_stint_v1_job_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2542,7 +2797,7 @@ func (x *InterruptJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptJobsResponse.ProtoReflect.Descriptor instead.
 func (*InterruptJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{24}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *InterruptJobsResponse) GetResults() []*InterruptResult {
@@ -2584,7 +2839,7 @@ type RetryJobsRequest struct {
 
 func (x *RetryJobsRequest) Reset() {
 	*x = RetryJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[25]
+	mi := &file_stint_v1_job_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2596,7 +2851,7 @@ func (x *RetryJobsRequest) String() string {
 func (*RetryJobsRequest) ProtoMessage() {}
 
 func (x *RetryJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[25]
+	mi := &file_stint_v1_job_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2609,7 +2864,7 @@ func (x *RetryJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobsRequest.ProtoReflect.Descriptor instead.
 func (*RetryJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{25}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RetryJobsRequest) GetIds() []string {
@@ -2683,7 +2938,7 @@ type JobResult struct {
 
 func (x *JobResult) Reset() {
 	*x = JobResult{}
-	mi := &file_stint_v1_job_proto_msgTypes[26]
+	mi := &file_stint_v1_job_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +2950,7 @@ func (x *JobResult) String() string {
 func (*JobResult) ProtoMessage() {}
 
 func (x *JobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[26]
+	mi := &file_stint_v1_job_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +2963,7 @@ func (x *JobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResult.ProtoReflect.Descriptor instead.
 func (*JobResult) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{26}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JobResult) GetId() string {
@@ -2745,7 +3000,7 @@ type RetryJobsResponse struct {
 
 func (x *RetryJobsResponse) Reset() {
 	*x = RetryJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[27]
+	mi := &file_stint_v1_job_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +3012,7 @@ func (x *RetryJobsResponse) String() string {
 func (*RetryJobsResponse) ProtoMessage() {}
 
 func (x *RetryJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[27]
+	mi := &file_stint_v1_job_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +3025,7 @@ func (x *RetryJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobsResponse.ProtoReflect.Descriptor instead.
 func (*RetryJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{27}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RetryJobsResponse) GetResults() []*JobResult {
@@ -2781,6 +3036,170 @@ func (x *RetryJobsResponse) GetResults() []*JobResult {
 }
 
 func (x *RetryJobsResponse) GetContinueToken() string {
+	if x != nil {
+		return x.ContinueToken
+	}
+	return ""
+}
+
+// ParkJobsRequest asks for jobs to be set aside.
+type ParkJobsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The jobs, 1 to 1,000. None: by filter.
+	Ids []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	// Why; kept with the job; at most 1,024 bytes.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who asks, in their own words; at most 200 bytes.
+	Requester string `protobuf:"bytes,4,opt,name=requester,proto3" json:"requester,omitempty"`
+	// Which jobs, instead of ids.
+	Filter *JobFilter `protobuf:"bytes,7,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Must be true for a filter that admits every job; of use with a filter only.
+	All bool `protobuf:"varint,8,opt,name=all,proto3" json:"all,omitempty"`
+	// True: answer what would happen, and change nothing.
+	DryRun bool `protobuf:"varint,9,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// The continue_token of the page before; empty for the first. Only valid with the same filter.
+	ContinueToken string `protobuf:"bytes,10,opt,name=continue_token,json=continueToken,proto3" json:"continue_token,omitempty"`
+	// With a filter: act on at most this many jobs, 1 to 1,000; 0 means 1,000, more is taken as 1,000.
+	PageSize      uint32 `protobuf:"varint,11,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ParkJobsRequest) Reset() {
+	*x = ParkJobsRequest{}
+	mi := &file_stint_v1_job_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ParkJobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ParkJobsRequest) ProtoMessage() {}
+
+func (x *ParkJobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ParkJobsRequest.ProtoReflect.Descriptor instead.
+func (*ParkJobsRequest) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ParkJobsRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *ParkJobsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ParkJobsRequest) GetRequester() string {
+	if x != nil {
+		return x.Requester
+	}
+	return ""
+}
+
+func (x *ParkJobsRequest) GetFilter() *JobFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *ParkJobsRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *ParkJobsRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ParkJobsRequest) GetContinueToken() string {
+	if x != nil {
+		return x.ContinueToken
+	}
+	return ""
+}
+
+func (x *ParkJobsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+// ParkJobsResponse answers ParkJobs.
+type ParkJobsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each id, in the request's order; by filter, for each job that was acted on, in the order of submission.
+	Results []*JobResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// By filter: names the next page; empty after the last.
+	ContinueToken string `protobuf:"bytes,2,opt,name=continue_token,json=continueToken,proto3" json:"continue_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ParkJobsResponse) Reset() {
+	*x = ParkJobsResponse{}
+	mi := &file_stint_v1_job_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ParkJobsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ParkJobsResponse) ProtoMessage() {}
+
+func (x *ParkJobsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ParkJobsResponse.ProtoReflect.Descriptor instead.
+func (*ParkJobsResponse) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ParkJobsResponse) GetResults() []*JobResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *ParkJobsResponse) GetContinueToken() string {
 	if x != nil {
 		return x.ContinueToken
 	}
@@ -2808,7 +3227,7 @@ type DeleteJobsRequest struct {
 
 func (x *DeleteJobsRequest) Reset() {
 	*x = DeleteJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[28]
+	mi := &file_stint_v1_job_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2820,7 +3239,7 @@ func (x *DeleteJobsRequest) String() string {
 func (*DeleteJobsRequest) ProtoMessage() {}
 
 func (x *DeleteJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[28]
+	mi := &file_stint_v1_job_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2833,7 +3252,7 @@ func (x *DeleteJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{28}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeleteJobsRequest) GetIds() []string {
@@ -2891,7 +3310,7 @@ type DeleteJobsResponse struct {
 
 func (x *DeleteJobsResponse) Reset() {
 	*x = DeleteJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[29]
+	mi := &file_stint_v1_job_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2903,7 +3322,7 @@ func (x *DeleteJobsResponse) String() string {
 func (*DeleteJobsResponse) ProtoMessage() {}
 
 func (x *DeleteJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[29]
+	mi := &file_stint_v1_job_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2916,7 +3335,7 @@ func (x *DeleteJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{29}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeleteJobsResponse) GetResults() []*JobResult {
@@ -2937,17 +3356,29 @@ var File_stint_v1_job_proto protoreflect.FileDescriptor
 
 const file_stint_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x12stint/v1/job.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x16stint/v1/payload.proto\x1a\x12stint/v1/run.proto\"}\n" +
+	"\x12stint/v1/job.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x16stint/v1/payload.proto\x1a\x12stint/v1/run.proto\"\x98\x03\n" +
 	"\vRetryPolicy\x12!\n" +
 	"\fmax_attempts\x18\x01 \x01(\rR\vmaxAttempts\x12@\n" +
-	"\vexponential\x18\x02 \x01(\v2\x1c.stint.v1.ExponentialBackoffH\x00R\vexponentialB\t\n" +
+	"\vexponential\x18\x02 \x01(\v2\x1c.stint.v1.ExponentialBackoffH\x00R\vexponential\x121\n" +
+	"\x06linear\x18\x03 \x01(\v2\x17.stint.v1.LinearBackoffH\x00R\x06linear\x127\n" +
+	"\bconstant\x18\x04 \x01(\v2\x19.stint.v1.ConstantBackoffH\x00R\bconstant\x125\n" +
+	"\bdeadline\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\x122\n" +
+	"\n" +
+	"on_failure\x18\x06 \x01(\x0e2\x13.stint.v1.OnFailureR\tonFailure\x12B\n" +
+	"\x0finterrupt_delay\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0einterruptDelayB\t\n" +
 	"\abackoff\"\x96\x01\n" +
 	"\x12ExponentialBackoff\x123\n" +
 	"\ainitial\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\ainitial\x12+\n" +
 	"\x03max\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03max\x12\x1e\n" +
 	"\n" +
 	"multiplier\x18\x03 \x01(\x01R\n" +
-	"multiplier\"\x90\x05\n" +
+	"multiplier\"\xaa\x01\n" +
+	"\rLinearBackoff\x123\n" +
+	"\ainitial\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\ainitial\x127\n" +
+	"\tincrement\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\tincrement\x12+\n" +
+	"\x03max\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03max\"B\n" +
+	"\x0fConstantBackoff\x12/\n" +
+	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\x90\x05\n" +
 	"\aJobSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12+\n" +
@@ -3118,6 +3549,19 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x05error\x18\x03 \x01(\v2\x13.stint.v1.ItemErrorR\x05error\"i\n" +
 	"\x11RetryJobsResponse\x12-\n" +
 	"\aresults\x18\x01 \x03(\v2\x13.stint.v1.JobResultR\aresults\x12%\n" +
+	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken\"\xfb\x01\n" +
+	"\x0fParkJobsRequest\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1c\n" +
+	"\trequester\x18\x04 \x01(\tR\trequester\x12+\n" +
+	"\x06filter\x18\a \x01(\v2\x13.stint.v1.JobFilterR\x06filter\x12\x10\n" +
+	"\x03all\x18\b \x01(\bR\x03all\x12\x17\n" +
+	"\adry_run\x18\t \x01(\bR\x06dryRun\x12%\n" +
+	"\x0econtinue_token\x18\n" +
+	" \x01(\tR\rcontinueToken\x12\x1b\n" +
+	"\tpage_size\x18\v \x01(\rR\bpageSizeJ\x04\b\x0f\x10\x10\"h\n" +
+	"\x10ParkJobsResponse\x12-\n" +
+	"\aresults\x18\x01 \x03(\v2\x13.stint.v1.JobResultR\aresults\x12%\n" +
 	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken\"\xc7\x01\n" +
 	"\x11DeleteJobsRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\x12+\n" +
@@ -3149,7 +3593,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\fPRIORITY_LOW\x10\x14\x12\x13\n" +
 	"\x0fPRIORITY_NORMAL\x10\x1e\x12\x11\n" +
 	"\rPRIORITY_HIGH\x10(\x12\x16\n" +
-	"\x12PRIORITY_VERY_HIGH\x102*\xc9\x01\n" +
+	"\x12PRIORITY_VERY_HIGH\x102*\xfb\x01\n" +
 	"\n" +
 	"ParkReason\x12\x1b\n" +
 	"\x17PARK_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -3158,7 +3602,14 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x13PARK_REASON_SNOOZES\x10\x03\x12\x1d\n" +
 	"\x19PARK_REASON_UNDELIVERABLE\x10\x04\x12\x19\n" +
 	"\x15PARK_REASON_MALFORMED\x10\x05\x12\x16\n" +
-	"\x12PARK_REASON_WORKER\x10\x06*d\n" +
+	"\x12PARK_REASON_WORKER\x10\x06\x12\x18\n" +
+	"\x14PARK_REASON_OPERATOR\x10\a\x12\x16\n" +
+	"\x12PARK_REASON_POLICY\x10\b*g\n" +
+	"\tOnFailure\x12\x1a\n" +
+	"\x16ON_FAILURE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10ON_FAILURE_RETRY\x10\x01\x12\x13\n" +
+	"\x0fON_FAILURE_PARK\x10\x02\x12\x13\n" +
+	"\x0fON_FAILURE_FAIL\x10\x03*d\n" +
 	"\fSubmitStatus\x12\x1d\n" +
 	"\x19SUBMIT_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15SUBMIT_STATUS_CREATED\x10\x01\x12\x1a\n" +
@@ -3166,11 +3617,14 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\aJobView\x12\x18\n" +
 	"\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n" +
-	"\rJOB_VIEW_FULL\x10\x02*@\n" +
+	"\rJOB_VIEW_FULL\x10\x02*\x99\x01\n" +
 	"\n" +
 	"ActionKind\x12\x1b\n" +
 	"\x17ACTION_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
-	"\x11ACTION_KIND_RETRY\x10\x01*{\n" +
+	"\x11ACTION_KIND_RETRY\x10\x01\x12\x14\n" +
+	"\x10ACTION_KIND_PARK\x10\x02\x12\x1f\n" +
+	"\x1bACTION_KIND_INTERRUPT_RETRY\x10\x03\x12 \n" +
+	"\x1cACTION_KIND_INTERRUPT_CANCEL\x10\x04*{\n" +
 	"\tWaitUntil\x12\x1a\n" +
 	"\x16WAIT_UNTIL_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eWAIT_UNTIL_END\x10\x01\x12\x17\n" +
@@ -3182,7 +3636,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x17INTERRUPT_STATUS_NO_RUN\x10\x02\x12\x1e\n" +
 	"\x1aINTERRUPT_STATUS_REQUESTED\x10\x03\x12\x1e\n" +
 	"\x1aINTERRUPT_STATUS_UNCHANGED\x10\x04\x12\x1e\n" +
-	"\x1aINTERRUPT_STATUS_WITHDRAWN\x10\x052\xff\x04\n" +
+	"\x1aINTERRUPT_STATUS_WITHDRAWN\x10\x052\xc2\x05\n" +
 	"\n" +
 	"JobService\x12?\n" +
 	"\x06Submit\x12\x17.stint.v1.SubmitRequest\x1a\x18.stint.v1.SubmitResponse(\x010\x01\x12G\n" +
@@ -3193,7 +3647,8 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\tCountJobs\x12\x1a.stint.v1.CountJobsRequest\x1a\x1b.stint.v1.CountJobsResponse\x12@\n" +
 	"\aWaitJob\x12\x18.stint.v1.WaitJobRequest\x1a\x19.stint.v1.WaitJobResponse0\x01\x12P\n" +
 	"\rInterruptJobs\x12\x1e.stint.v1.InterruptJobsRequest\x1a\x1f.stint.v1.InterruptJobsResponse\x12D\n" +
-	"\tRetryJobs\x12\x1a.stint.v1.RetryJobsRequest\x1a\x1b.stint.v1.RetryJobsResponse\x12G\n" +
+	"\tRetryJobs\x12\x1a.stint.v1.RetryJobsRequest\x1a\x1b.stint.v1.RetryJobsResponse\x12A\n" +
+	"\bParkJobs\x12\x19.stint.v1.ParkJobsRequest\x1a\x1a.stint.v1.ParkJobsResponse\x12G\n" +
 	"\n" +
 	"DeleteJobs\x12\x1b.stint.v1.DeleteJobsRequest\x1a\x1c.stint.v1.DeleteJobsResponseB\x8c\x01\n" +
 	"\fcom.stint.v1B\bJobProtoP\x01Z1github.com/stintrun/stint/gen/go/stint/v1;stintv1\xa2\x02\x03SXX\xaa\x02\bStint.V1\xca\x02\bStint\\V1\xe2\x02\x14Stint\\V1\\GPBMetadata\xea\x02\tStint::V1b\x06proto3"
@@ -3210,157 +3665,175 @@ func file_stint_v1_job_proto_rawDescGZIP() []byte {
 	return file_stint_v1_job_proto_rawDescData
 }
 
-var file_stint_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_stint_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_stint_v1_job_proto_goTypes = []any{
 	(JobState)(0),                 // 0: stint.v1.JobState
 	(Priority)(0),                 // 1: stint.v1.Priority
 	(ParkReason)(0),               // 2: stint.v1.ParkReason
-	(SubmitStatus)(0),             // 3: stint.v1.SubmitStatus
-	(JobView)(0),                  // 4: stint.v1.JobView
-	(ActionKind)(0),               // 5: stint.v1.ActionKind
-	(WaitUntil)(0),                // 6: stint.v1.WaitUntil
-	(InterruptStatus)(0),          // 7: stint.v1.InterruptStatus
-	(*RetryPolicy)(nil),           // 8: stint.v1.RetryPolicy
-	(*ExponentialBackoff)(nil),    // 9: stint.v1.ExponentialBackoff
-	(*JobSpec)(nil),               // 10: stint.v1.JobSpec
-	(*SubmitRequest)(nil),         // 11: stint.v1.SubmitRequest
-	(*SubmitResponse)(nil),        // 12: stint.v1.SubmitResponse
-	(*SubmitJobsRequest)(nil),     // 13: stint.v1.SubmitJobsRequest
-	(*SubmitJobsResponse)(nil),    // 14: stint.v1.SubmitJobsResponse
-	(*SubmitResult)(nil),          // 15: stint.v1.SubmitResult
-	(*JobPolicy)(nil),             // 16: stint.v1.JobPolicy
-	(*JobCounters)(nil),           // 17: stint.v1.JobCounters
-	(*Job)(nil),                   // 18: stint.v1.Job
-	(*Action)(nil),                // 19: stint.v1.Action
-	(*JobFilter)(nil),             // 20: stint.v1.JobFilter
-	(*GetJobRequest)(nil),         // 21: stint.v1.GetJobRequest
-	(*GetJobResponse)(nil),        // 22: stint.v1.GetJobResponse
-	(*ListJobsRequest)(nil),       // 23: stint.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),      // 24: stint.v1.ListJobsResponse
-	(*CountJobsRequest)(nil),      // 25: stint.v1.CountJobsRequest
-	(*CountJobsResponse)(nil),     // 26: stint.v1.CountJobsResponse
-	(*JobCounts)(nil),             // 27: stint.v1.JobCounts
-	(*WaitJobRequest)(nil),        // 28: stint.v1.WaitJobRequest
-	(*WaitJobResponse)(nil),       // 29: stint.v1.WaitJobResponse
-	(*InterruptJobsRequest)(nil),  // 30: stint.v1.InterruptJobsRequest
-	(*InterruptResult)(nil),       // 31: stint.v1.InterruptResult
-	(*InterruptJobsResponse)(nil), // 32: stint.v1.InterruptJobsResponse
-	(*RetryJobsRequest)(nil),      // 33: stint.v1.RetryJobsRequest
-	(*JobResult)(nil),             // 34: stint.v1.JobResult
-	(*RetryJobsResponse)(nil),     // 35: stint.v1.RetryJobsResponse
-	(*DeleteJobsRequest)(nil),     // 36: stint.v1.DeleteJobsRequest
-	(*DeleteJobsResponse)(nil),    // 37: stint.v1.DeleteJobsResponse
-	nil,                           // 38: stint.v1.JobSpec.LabelsEntry
-	nil,                           // 39: stint.v1.Job.LabelsEntry
-	nil,                           // 40: stint.v1.JobFilter.LabelsEntry
-	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
-	(*Payload)(nil),               // 42: stint.v1.Payload
-	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
-	(*TraceContext)(nil),          // 44: stint.v1.TraceContext
-	(*ItemError)(nil),             // 45: stint.v1.ItemError
-	(*Interrupt)(nil),             // 46: stint.v1.Interrupt
-	(*Run)(nil),                   // 47: stint.v1.Run
-	(*Failure)(nil),               // 48: stint.v1.Failure
-	(InterruptLevel)(0),           // 49: stint.v1.InterruptLevel
+	(OnFailure)(0),                // 3: stint.v1.OnFailure
+	(SubmitStatus)(0),             // 4: stint.v1.SubmitStatus
+	(JobView)(0),                  // 5: stint.v1.JobView
+	(ActionKind)(0),               // 6: stint.v1.ActionKind
+	(WaitUntil)(0),                // 7: stint.v1.WaitUntil
+	(InterruptStatus)(0),          // 8: stint.v1.InterruptStatus
+	(*RetryPolicy)(nil),           // 9: stint.v1.RetryPolicy
+	(*ExponentialBackoff)(nil),    // 10: stint.v1.ExponentialBackoff
+	(*LinearBackoff)(nil),         // 11: stint.v1.LinearBackoff
+	(*ConstantBackoff)(nil),       // 12: stint.v1.ConstantBackoff
+	(*JobSpec)(nil),               // 13: stint.v1.JobSpec
+	(*SubmitRequest)(nil),         // 14: stint.v1.SubmitRequest
+	(*SubmitResponse)(nil),        // 15: stint.v1.SubmitResponse
+	(*SubmitJobsRequest)(nil),     // 16: stint.v1.SubmitJobsRequest
+	(*SubmitJobsResponse)(nil),    // 17: stint.v1.SubmitJobsResponse
+	(*SubmitResult)(nil),          // 18: stint.v1.SubmitResult
+	(*JobPolicy)(nil),             // 19: stint.v1.JobPolicy
+	(*JobCounters)(nil),           // 20: stint.v1.JobCounters
+	(*Job)(nil),                   // 21: stint.v1.Job
+	(*Action)(nil),                // 22: stint.v1.Action
+	(*JobFilter)(nil),             // 23: stint.v1.JobFilter
+	(*GetJobRequest)(nil),         // 24: stint.v1.GetJobRequest
+	(*GetJobResponse)(nil),        // 25: stint.v1.GetJobResponse
+	(*ListJobsRequest)(nil),       // 26: stint.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),      // 27: stint.v1.ListJobsResponse
+	(*CountJobsRequest)(nil),      // 28: stint.v1.CountJobsRequest
+	(*CountJobsResponse)(nil),     // 29: stint.v1.CountJobsResponse
+	(*JobCounts)(nil),             // 30: stint.v1.JobCounts
+	(*WaitJobRequest)(nil),        // 31: stint.v1.WaitJobRequest
+	(*WaitJobResponse)(nil),       // 32: stint.v1.WaitJobResponse
+	(*InterruptJobsRequest)(nil),  // 33: stint.v1.InterruptJobsRequest
+	(*InterruptResult)(nil),       // 34: stint.v1.InterruptResult
+	(*InterruptJobsResponse)(nil), // 35: stint.v1.InterruptJobsResponse
+	(*RetryJobsRequest)(nil),      // 36: stint.v1.RetryJobsRequest
+	(*JobResult)(nil),             // 37: stint.v1.JobResult
+	(*RetryJobsResponse)(nil),     // 38: stint.v1.RetryJobsResponse
+	(*ParkJobsRequest)(nil),       // 39: stint.v1.ParkJobsRequest
+	(*ParkJobsResponse)(nil),      // 40: stint.v1.ParkJobsResponse
+	(*DeleteJobsRequest)(nil),     // 41: stint.v1.DeleteJobsRequest
+	(*DeleteJobsResponse)(nil),    // 42: stint.v1.DeleteJobsResponse
+	nil,                           // 43: stint.v1.JobSpec.LabelsEntry
+	nil,                           // 44: stint.v1.Job.LabelsEntry
+	nil,                           // 45: stint.v1.JobFilter.LabelsEntry
+	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
+	(*Payload)(nil),               // 47: stint.v1.Payload
+	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
+	(*TraceContext)(nil),          // 49: stint.v1.TraceContext
+	(*ItemError)(nil),             // 50: stint.v1.ItemError
+	(*Interrupt)(nil),             // 51: stint.v1.Interrupt
+	(*Run)(nil),                   // 52: stint.v1.Run
+	(*Failure)(nil),               // 53: stint.v1.Failure
+	(InterruptLevel)(0),           // 54: stint.v1.InterruptLevel
 }
 var file_stint_v1_job_proto_depIdxs = []int32{
-	9,  // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
-	41, // 1: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
-	41, // 2: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
-	42, // 3: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
-	1,  // 4: stint.v1.JobSpec.priority:type_name -> stint.v1.Priority
-	43, // 5: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
-	41, // 6: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
-	43, // 7: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
-	41, // 8: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
-	8,  // 9: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
-	38, // 10: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
-	44, // 11: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
-	41, // 12: stint.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
-	10, // 13: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
-	15, // 14: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
-	10, // 15: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
-	15, // 16: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
-	3,  // 17: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
-	0,  // 18: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
-	45, // 19: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
-	16, // 20: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
-	41, // 21: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
-	8,  // 22: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
-	0,  // 23: stint.v1.Job.state:type_name -> stint.v1.JobState
-	1,  // 24: stint.v1.Job.priority:type_name -> stint.v1.Priority
-	42, // 25: stint.v1.Job.payload:type_name -> stint.v1.Payload
-	43, // 26: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	43, // 27: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
-	43, // 28: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
-	43, // 29: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	17, // 30: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
-	46, // 31: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
-	2,  // 32: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
-	47, // 33: stint.v1.Job.run:type_name -> stint.v1.Run
-	47, // 34: stint.v1.Job.history:type_name -> stint.v1.Run
-	42, // 35: stint.v1.Job.result:type_name -> stint.v1.Payload
-	48, // 36: stint.v1.Job.failure:type_name -> stint.v1.Failure
-	39, // 37: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
-	16, // 38: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
-	44, // 39: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
-	19, // 40: stint.v1.Job.actions:type_name -> stint.v1.Action
-	41, // 41: stint.v1.Job.timeout:type_name -> google.protobuf.Duration
-	5,  // 42: stint.v1.Action.kind:type_name -> stint.v1.ActionKind
-	43, // 43: stint.v1.Action.time:type_name -> google.protobuf.Timestamp
-	0,  // 44: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
-	40, // 45: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
-	43, // 46: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
-	43, // 47: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
-	4,  // 48: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
-	18, // 49: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
-	20, // 50: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
-	4,  // 51: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
-	18, // 52: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
-	20, // 53: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
-	27, // 54: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
-	6,  // 55: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
-	4,  // 56: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
-	18, // 57: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
-	49, // 58: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
-	41, // 59: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
-	41, // 60: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
-	20, // 61: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
-	7,  // 62: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
-	0,  // 63: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
-	49, // 64: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
-	45, // 65: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
-	31, // 66: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
-	20, // 67: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
-	0,  // 68: stint.v1.JobResult.state:type_name -> stint.v1.JobState
-	45, // 69: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
-	34, // 70: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
-	20, // 71: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
-	34, // 72: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
-	11, // 73: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
-	13, // 74: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
-	21, // 75: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
-	23, // 76: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
-	25, // 77: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
-	28, // 78: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
-	30, // 79: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
-	33, // 80: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
-	36, // 81: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
-	12, // 82: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
-	14, // 83: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
-	22, // 84: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
-	24, // 85: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
-	26, // 86: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
-	29, // 87: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
-	32, // 88: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
-	35, // 89: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
-	37, // 90: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
-	82, // [82:91] is the sub-list for method output_type
-	73, // [73:82] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	10, // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
+	11, // 1: stint.v1.RetryPolicy.linear:type_name -> stint.v1.LinearBackoff
+	12, // 2: stint.v1.RetryPolicy.constant:type_name -> stint.v1.ConstantBackoff
+	46, // 3: stint.v1.RetryPolicy.deadline:type_name -> google.protobuf.Duration
+	3,  // 4: stint.v1.RetryPolicy.on_failure:type_name -> stint.v1.OnFailure
+	46, // 5: stint.v1.RetryPolicy.interrupt_delay:type_name -> google.protobuf.Duration
+	46, // 6: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
+	46, // 7: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
+	46, // 8: stint.v1.LinearBackoff.initial:type_name -> google.protobuf.Duration
+	46, // 9: stint.v1.LinearBackoff.increment:type_name -> google.protobuf.Duration
+	46, // 10: stint.v1.LinearBackoff.max:type_name -> google.protobuf.Duration
+	46, // 11: stint.v1.ConstantBackoff.delay:type_name -> google.protobuf.Duration
+	47, // 12: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
+	1,  // 13: stint.v1.JobSpec.priority:type_name -> stint.v1.Priority
+	48, // 14: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
+	46, // 15: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
+	48, // 16: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
+	46, // 17: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
+	9,  // 18: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
+	43, // 19: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
+	49, // 20: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
+	46, // 21: stint.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
+	13, // 22: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
+	18, // 23: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
+	13, // 24: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
+	18, // 25: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
+	4,  // 26: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
+	0,  // 27: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
+	50, // 28: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
+	19, // 29: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
+	46, // 30: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
+	9,  // 31: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
+	0,  // 32: stint.v1.Job.state:type_name -> stint.v1.JobState
+	1,  // 33: stint.v1.Job.priority:type_name -> stint.v1.Priority
+	47, // 34: stint.v1.Job.payload:type_name -> stint.v1.Payload
+	48, // 35: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	48, // 36: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
+	48, // 37: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
+	48, // 38: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	20, // 39: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
+	51, // 40: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
+	2,  // 41: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
+	52, // 42: stint.v1.Job.run:type_name -> stint.v1.Run
+	52, // 43: stint.v1.Job.history:type_name -> stint.v1.Run
+	47, // 44: stint.v1.Job.result:type_name -> stint.v1.Payload
+	53, // 45: stint.v1.Job.failure:type_name -> stint.v1.Failure
+	44, // 46: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
+	19, // 47: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
+	49, // 48: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
+	22, // 49: stint.v1.Job.actions:type_name -> stint.v1.Action
+	46, // 50: stint.v1.Job.timeout:type_name -> google.protobuf.Duration
+	6,  // 51: stint.v1.Action.kind:type_name -> stint.v1.ActionKind
+	48, // 52: stint.v1.Action.time:type_name -> google.protobuf.Timestamp
+	0,  // 53: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
+	45, // 54: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
+	48, // 55: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
+	48, // 56: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
+	5,  // 57: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
+	21, // 58: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
+	23, // 59: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
+	5,  // 60: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
+	21, // 61: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
+	23, // 62: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
+	30, // 63: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
+	7,  // 64: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
+	5,  // 65: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
+	21, // 66: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
+	54, // 67: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
+	46, // 68: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
+	46, // 69: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
+	23, // 70: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
+	8,  // 71: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
+	0,  // 72: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
+	54, // 73: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
+	50, // 74: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
+	34, // 75: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
+	23, // 76: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
+	0,  // 77: stint.v1.JobResult.state:type_name -> stint.v1.JobState
+	50, // 78: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
+	37, // 79: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
+	23, // 80: stint.v1.ParkJobsRequest.filter:type_name -> stint.v1.JobFilter
+	37, // 81: stint.v1.ParkJobsResponse.results:type_name -> stint.v1.JobResult
+	23, // 82: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
+	37, // 83: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
+	14, // 84: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
+	16, // 85: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
+	24, // 86: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
+	26, // 87: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
+	28, // 88: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
+	31, // 89: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
+	33, // 90: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
+	36, // 91: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
+	39, // 92: stint.v1.JobService.ParkJobs:input_type -> stint.v1.ParkJobsRequest
+	41, // 93: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
+	15, // 94: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
+	17, // 95: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
+	25, // 96: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
+	27, // 97: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
+	29, // 98: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
+	32, // 99: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
+	35, // 100: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
+	38, // 101: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
+	40, // 102: stint.v1.JobService.ParkJobs:output_type -> stint.v1.ParkJobsResponse
+	42, // 103: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
+	94, // [94:104] is the sub-list for method output_type
+	84, // [84:94] is the sub-list for method input_type
+	84, // [84:84] is the sub-list for extension type_name
+	84, // [84:84] is the sub-list for extension extendee
+	0,  // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_job_proto_init() }
@@ -3374,8 +3847,10 @@ func file_stint_v1_job_proto_init() {
 	file_stint_v1_run_proto_init()
 	file_stint_v1_job_proto_msgTypes[0].OneofWrappers = []any{
 		(*RetryPolicy_Exponential)(nil),
+		(*RetryPolicy_Linear)(nil),
+		(*RetryPolicy_Constant)(nil),
 	}
-	file_stint_v1_job_proto_msgTypes[2].OneofWrappers = []any{
+	file_stint_v1_job_proto_msgTypes[4].OneofWrappers = []any{
 		(*JobSpec_RunAt)(nil),
 		(*JobSpec_Delay)(nil),
 	}
@@ -3384,8 +3859,8 @@ func file_stint_v1_job_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_job_proto_rawDesc), len(file_stint_v1_job_proto_rawDesc)),
-			NumEnums:      8,
-			NumMessages:   33,
+			NumEnums:      9,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

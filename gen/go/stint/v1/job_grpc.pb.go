@@ -48,6 +48,7 @@ const (
 	JobService_WaitJob_FullMethodName       = "/stint.v1.JobService/WaitJob"
 	JobService_InterruptJobs_FullMethodName = "/stint.v1.JobService/InterruptJobs"
 	JobService_RetryJobs_FullMethodName     = "/stint.v1.JobService/RetryJobs"
+	JobService_ParkJobs_FullMethodName      = "/stint.v1.JobService/ParkJobs"
 	JobService_DeleteJobs_FullMethodName    = "/stint.v1.JobService/DeleteJobs"
 )
 
@@ -79,6 +80,10 @@ type JobServiceClient interface {
 	// Makes jobs run again: FAILED, CANCELLED, EXPIRED and PARKED ones in a new epoch, SCHEDULED and BACKOFF ones now.
 	// A running job is refused RUN_ACTIVE, a READY or SUCCEEDED one INVALID_STATE. Errors: PAGE_TOKEN_INVALID.
 	RetryJobs(ctx context.Context, in *RetryJobsRequest, opts ...grpc.CallOption) (*RetryJobsResponse, error)
+	// Sets jobs aside for a person: a waiting one is PARKED now, with the reason OPERATOR, until RetryJobs. A running one is
+	// interrupted with RETRY and PARKED however its run ends, unless the job ends with it. One that has ended is refused
+	// INVALID_STATE. Harmless to repeat: the first request's words stand.
+	ParkJobs(ctx context.Context, in *ParkJobsRequest, opts ...grpc.CallOption) (*ParkJobsResponse, error)
 	// Deletes jobs with all that is known of them, their ids too. A running job is refused RUN_ACTIVE. Errors:
 	// PAGE_TOKEN_INVALID.
 	DeleteJobs(ctx context.Context, in *DeleteJobsRequest, opts ...grpc.CallOption) (*DeleteJobsResponse, error)
@@ -184,6 +189,16 @@ func (c *jobServiceClient) RetryJobs(ctx context.Context, in *RetryJobsRequest, 
 	return out, nil
 }
 
+func (c *jobServiceClient) ParkJobs(ctx context.Context, in *ParkJobsRequest, opts ...grpc.CallOption) (*ParkJobsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ParkJobsResponse)
+	err := c.cc.Invoke(ctx, JobService_ParkJobs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *jobServiceClient) DeleteJobs(ctx context.Context, in *DeleteJobsRequest, opts ...grpc.CallOption) (*DeleteJobsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteJobsResponse)
@@ -222,6 +237,10 @@ type JobServiceServer interface {
 	// Makes jobs run again: FAILED, CANCELLED, EXPIRED and PARKED ones in a new epoch, SCHEDULED and BACKOFF ones now.
 	// A running job is refused RUN_ACTIVE, a READY or SUCCEEDED one INVALID_STATE. Errors: PAGE_TOKEN_INVALID.
 	RetryJobs(context.Context, *RetryJobsRequest) (*RetryJobsResponse, error)
+	// Sets jobs aside for a person: a waiting one is PARKED now, with the reason OPERATOR, until RetryJobs. A running one is
+	// interrupted with RETRY and PARKED however its run ends, unless the job ends with it. One that has ended is refused
+	// INVALID_STATE. Harmless to repeat: the first request's words stand.
+	ParkJobs(context.Context, *ParkJobsRequest) (*ParkJobsResponse, error)
 	// Deletes jobs with all that is known of them, their ids too. A running job is refused RUN_ACTIVE. Errors:
 	// PAGE_TOKEN_INVALID.
 	DeleteJobs(context.Context, *DeleteJobsRequest) (*DeleteJobsResponse, error)
@@ -258,6 +277,9 @@ func (UnimplementedJobServiceServer) InterruptJobs(context.Context, *InterruptJo
 }
 func (UnimplementedJobServiceServer) RetryJobs(context.Context, *RetryJobsRequest) (*RetryJobsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetryJobs not implemented")
+}
+func (UnimplementedJobServiceServer) ParkJobs(context.Context, *ParkJobsRequest) (*ParkJobsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ParkJobs not implemented")
 }
 func (UnimplementedJobServiceServer) DeleteJobs(context.Context, *DeleteJobsRequest) (*DeleteJobsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteJobs not implemented")
@@ -409,6 +431,24 @@ func _JobService_RetryJobs_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _JobService_ParkJobs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ParkJobsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).ParkJobs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_ParkJobs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).ParkJobs(ctx, req.(*ParkJobsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _JobService_DeleteJobs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteJobsRequest)
 	if err := dec(in); err != nil {
@@ -457,6 +497,10 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RetryJobs",
 			Handler:    _JobService_RetryJobs_Handler,
+		},
+		{
+			MethodName: "ParkJobs",
+			Handler:    _JobService_ParkJobs_Handler,
 		},
 		{
 			MethodName: "DeleteJobs",

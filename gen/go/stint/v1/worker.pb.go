@@ -376,7 +376,8 @@ type Hello struct {
 	Pid uint32 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
 	// For finding it; the same bounds as a job's labels.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Which build of the worker's code it is; at most 200 bytes.
+	// Which build of the worker's code it is; at most 200 bytes. Another build than the one whose run parked a job makes
+	// the job READY again, once, if it asks for the job's queue and no session of the old build is left.
 	BuildId string `protobuf:"bytes,7,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
 	// Which SDK it uses ("stint-go/0.1.0"), for people; at most 200 bytes.
 	Sdk string `protobuf:"bytes,8,opt,name=sdk,proto3" json:"sdk,omitempty"`
