@@ -27,6 +27,7 @@ type held struct {
 	session  *session  // the one whose reports list it; nil: none yet
 	renewed  time.Time // send time of what the server's last CONTINUE answered; receipt at first
 	lease    time.Duration
+	goesOn   bool            // also when the server does not answer
 	stopped  bool            // the server said STOP; the result is dropped
 	finish   *stintv1.Finish // the outcome, once the handler is gone; never changed, only replaced
 	size     int             // about the bytes of finish on the wire
@@ -45,6 +46,7 @@ func (w *Worker) accept(s *session, a *stintv1.Assignment, now time.Time) *held 
 		return nil
 	}
 	h := &held{token: a.GetLeaseToken(), run: newRun(a), session: s, renewed: now}
+	h.goesOn = a.GetLostContact() == stintv1.LostContact_LOST_CONTACT_CONTINUE
 	if h.run.Lease <= 0 {
 		h.run.Lease = defaultLease
 	}

@@ -86,7 +86,7 @@ func (w *Worker) expire(now time.Time) {
 	}
 	w.deadline = time.Time{}
 	for _, h := range w.held {
-		if h.finish != nil || h.stopped || h.run.Level() >= retry {
+		if h.finish != nil || h.stopped || h.run.Level() >= retry || h.goesOn {
 			continue
 		}
 		if at := h.deadline(); now.Before(at) {

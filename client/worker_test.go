@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -469,6 +470,39 @@ func TestStopAtWelcomeIsNotReported(t *testing.T) {
 			t.Errorf("got %v; want a hello that still lists the run whose handler is not gone", req)
 		}
 		close(linger)
+		w.kill(t)
+	})
+}
+
+// TestLostContactContinue: a run whose queue says so goes on while the server does not answer.
+func TestLostContactContinue(t *testing.T) {
+	bubble(t, func(t *testing.T, s *scripted, c *Client) {
+		end := make(chan struct{})
+		causes := make(chan error, 2)
+		w := run(t, c, WorkerConfig{}, 2, func(ctx context.Context, run *Run) error {
+			select {
+			case <-ctx.Done():
+				causes <- fmt.Errorf("%s: %w", run.JobID, context.Cause(ctx))
+			case <-end:
+			}
+			return nil
+		})
+		stream := next(t, s.works)
+		welcome(t, stream, 3)
+		goesOn := assignment(2)
+		goesOn.LostContact = stintv1.LostContact_LOST_CONTACT_CONTINUE
+		assign(t, stream, assignment(1), goesOn)
+		// From here on every stream is mute.
+		if cause := <-causes; !strings.HasPrefix(cause.Error(), "job1: ") {
+			t.Errorf("interrupted: %v", cause)
+		}
+		time.Sleep(time.Minute)
+		select {
+		case cause := <-causes:
+			t.Errorf("interrupted: %v", cause)
+		default:
+		}
+		close(end)
 		w.kill(t)
 	})
 }

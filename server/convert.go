@@ -163,7 +163,7 @@ func retryDelayFrom(d *durationpb.Duration) time.Duration {
 }
 
 func policyFrom(p *stintv1.QueuePolicy) job.Policy {
-	return job.Policy{Lease: p.GetLease().AsDuration(), Retry: retryFrom(p.GetRetry())}
+	return job.Policy{Lease: p.GetLease().AsDuration(), Retry: retryFrom(p.GetRetry()), LostContact: job.LostContact(p.GetLostContact())}
 }
 
 // traceFrom is t if it is a trace context, and nothing otherwise: a bad trace must not lose a job.
@@ -299,7 +299,7 @@ func wireQueuePolicy(p job.Policy) *stintv1.QueuePolicy {
 	if p == (job.Policy{}) {
 		return nil
 	}
-	m := &stintv1.QueuePolicy{}
+	m := &stintv1.QueuePolicy{LostContact: stintv1.LostContact(p.LostContact)}
 	if p.Lease != 0 {
 		m.Lease = durationpb.New(p.Lease)
 	}

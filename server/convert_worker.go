@@ -191,6 +191,7 @@ func wireAssignment(a *dispatch.Assignment, payload []byte) *stintv1.Assignment 
 		TraceContext:  wireTrace(spec),
 		SubmitTime:    wireTime(j.SubmitTime),
 		Timeout:       wireTimeout(spec.Timeout),
+		LostContact:   stintv1.LostContact(j.Run.LostContact),
 	}
 }
 

@@ -213,3 +213,20 @@ func TestInterruptTimes(t *testing.T) {
 		}
 	})
 }
+
+// TestLostContactTravels: what the queue says of lost contact comes with its assignments.
+func TestLostContactTravels(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		r.add("q", "a", "b")
+		if got := r.claim("q").GetLostContact(); got != stintv1.LostContact_LOST_CONTACT_UNSPECIFIED {
+			t.Errorf("by default %v", got)
+		}
+		policy := &stintv1.QueuePolicy{LostContact: stintv1.LostContact_LOST_CONTACT_CONTINUE}
+		if q, err := r.setPolicy("q", "", policy); err != nil || q.GetPolicy().GetLostContact() != policy.GetLostContact() {
+			t.Errorf("set %v, %v", q, err)
+		}
+		if got := r.claim("q").GetLostContact(); got != policy.GetLostContact() {
+			t.Errorf("then %v", got)
+		}
+	})
+}

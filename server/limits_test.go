@@ -425,6 +425,9 @@ func (r *rig) waitFails(m *stintv1.WaitJobRequest) said {
 // TestQueueLimits is every bound of the calls about queues.
 func TestQueueLimits(t *testing.T) {
 	update := call(updateQueue, func(m *stintv1.UpdateQueueRequest, name string) { m.Name = name })
+	contact := call(updateQueue, func(m *stintv1.UpdateQueueRequest, v int) {
+		m.Name, m.Policy = "q", &stintv1.QueuePolicy{LostContact: stintv1.LostContact(v)}
+	})
 	lease := call(updateQueue, func(m *stintv1.UpdateQueueRequest, d *durationpb.Duration) {
 		m.Name, m.Policy = "q", &stintv1.QueuePolicy{Lease: d}
 	})
@@ -455,6 +458,7 @@ func TestQueueLimits(t *testing.T) {
 	expectLimits(t, append([]limit{
 		{field: "name", at: tries(update, "q", letters(200)), beyond: append(tries(update, "", letters(201), "a//b", "_stint/a", "*"), bad...)},
 		{field: "queue", at: tries(pattern, "", "*", "a", "a/*"), beyond: tries(pattern, "a*", "A", "/*")},
+		{field: "policy.lost_contact", at: tries(contact, 0, 1, 2), beyond: tries(contact, 3, -1)},
 		{
 			field: "policy.lease", at: tries(lease, durations(5*time.Second, day)...),
 			beyond: tries(lease, badDurations(0, 5*time.Second-1, day+1)...),

@@ -339,6 +339,9 @@ func checkUpdateQueue(m *stintv1.UpdateQueueRequest) error {
 	if err := checkDuration("policy.lease", m.GetPolicy().GetLease(), job.LeaseMin, job.LeaseMax); err != nil {
 		return err
 	}
+	if _, known := stintv1.LostContact_name[int32(m.GetPolicy().GetLostContact())]; !known {
+		return invalid("policy.lost_contact", "must be STOP or CONTINUE, or absent")
+	}
 	return checkRetryPolicy("policy.retry", m.GetPolicy().GetRetry())
 }
 

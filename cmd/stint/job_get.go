@@ -119,6 +119,9 @@ func policyText(p *stintv1.QueuePolicy) string {
 	if retry := retryText(p.GetRetry()); retry != "" {
 		parts = append(parts, "retry "+retry)
 	}
+	if c := p.GetLostContact(); c != 0 {
+		parts = append(parts, "on lost contact "+strings.ToLower(name(c, "LOST_CONTACT_")))
+	}
 	return strings.Join(parts, ", ")
 }
 

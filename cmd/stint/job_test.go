@@ -263,6 +263,10 @@ func TestQueueCommands(t *testing.T) {
 	if out := ok(t, server, "queue", "set", "fresh"); !strings.Contains(squeeze(out), "Queue fresh\n") || strings.Contains(out, "Policy") {
 		t.Errorf("set made:\n%s", out)
 	}
+	if out := ok(t, server, "queue", "set", "fresh", "--lost-contact", "continue"); !strings.Contains(squeeze(out), "\nPolicy on lost contact continue\n") {
+		t.Errorf("set printed:\n%s", out)
+	}
+	wantCode(t, stint(t, "", server, "queue", "set", "fresh", "--lost-contact", "hope"), 2, "--lost-contact ")
 	wantCode(t, stint(t, "", server, "queue", "set", "mail", "--lease", "1s"), 2, "INVALID_FIELD: policy.lease: ")
 	const retry = "linear:2s..1h,attempts=3,on-failure=park"
 	if out := ok(t, server, "queue", "set", "mail", "--retry", retry); !strings.Contains(squeeze(out), "\nPolicy retry "+retry+"\n") {

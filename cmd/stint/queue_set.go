@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ type policyFlags struct {
 	maxAttempts                   uint32
 	retryMultiplier               float64
 	retry                         retryPolicy
+	lostContact                   string
 }
 
 func newQueueSetCommand(g *globals) *cobra.Command {
@@ -44,11 +46,16 @@ it exponential. "--retry default" leaves all of it to the defaults.
 	f.DurationVar(&p.retryMax, "retry-max", 0, "the longest delay before a retry (default 10m)")
 	f.Float64Var(&p.retryMultiplier, "retry-multiplier", 0, "by how much each delay is longer than the one before (default 2)")
 	f.Var(&p.retry, "retry", "how failed jobs are tried again, as one text, see above (default exponential:1sx2..10m,attempts=10,on-failure=retry,interrupt-delay=10s)")
+	f.StringVar(&p.lostContact, "lost-contact", "", "what a worker does with a run when the server does not answer for nearly its lease: stop or continue (default stop)")
+	_ = c.RegisterFlagCompletionFunc("lost-contact", cobra.FixedCompletions([]string{"stop", "continue"}, cobra.ShellCompDirectiveNoFileComp))
 	for _, part := range []string{"max-attempts", "retry-initial", "retry-max", "retry-multiplier"} {
 		c.MarkFlagsMutuallyExclusive("retry", part)
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		changed := f.Changed
+		if _, err := parseLostContact(p.lostContact); err != nil {
+			return usageError("--lost-contact %w", err)
+		}
 		return g.call(c.Context(), func(ctx context.Context, c *client.Client) error { return g.setQueue(ctx, c, args[0], p, changed) })
 	}
 	return c
@@ -81,6 +88,9 @@ func (g *globals) setQueue(ctx context.Context, c *client.Client, queue string, 
 func (p *policyFlags) apply(policy *stintv1.QueuePolicy, changed func(flag string) bool) {
 	if changed("lease") {
 		policy.Lease = orDefault(p.lease)
+	}
+	if changed("lost-contact") {
+		policy.LostContact, _ = parseLostContact(p.lostContact)
 	}
 	retry := policy.GetRetry()
 	if changed("retry") {
@@ -127,4 +137,18 @@ func orDefault(d time.Duration) *durationpb.Duration {
 		return nil
 	}
 	return durationpb.New(d)
+}
+
+// parseLostContact reads what to do without contact; empty is the default.
+func parseLostContact(s string) (stintv1.LostContact, error) {
+	switch s {
+	case "", "0", "default":
+		return stintv1.LostContact_LOST_CONTACT_UNSPECIFIED, nil
+	case "stop":
+		return stintv1.LostContact_LOST_CONTACT_STOP, nil
+	case "continue":
+		return stintv1.LostContact_LOST_CONTACT_CONTINUE, nil
+	default:
+		return 0, fmt.Errorf("%q: want stop or continue", s)
+	}
 }

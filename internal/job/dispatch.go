@@ -10,6 +10,8 @@ type Dispatch struct {
 	Build    string
 	Unary    bool
 	Lease    time.Duration
+
+	LostContact LostContact
 }
 
 // Dispatch hands a READY job out: it is RUNNING, its new run DISPATCHED. Errors: ErrStartBy, ErrIllegal.
@@ -22,7 +24,7 @@ func (j *Job) Dispatch(now time.Time, d Dispatch) (*Job, error) {
 		n.RunCount++
 		n.Run = Run{
 			Number: n.RunCount, Fence: d.Fence, State: RunDispatched, Epoch: n.Epoch,
-			Worker: d.Worker, Instance: d.Instance, Build: d.Build, Unary: d.Unary, Lease: d.Lease,
+			Worker: d.Worker, Instance: d.Instance, Build: d.Build, Unary: d.Unary, Lease: d.Lease, LostContact: d.LostContact,
 			DispatchTime: later(now, n.ReadyTime),
 		}
 	})

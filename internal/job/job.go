@@ -89,6 +89,7 @@ type Run struct {
 	Build        string // the worker's build
 	Unary        bool   // claimed by a call, lives by its lease alone until a hello lists it
 	Lease        time.Duration
+	LostContact  LostContact // what its worker does when the server does not answer
 	DispatchTime time.Time
 	AcceptTime   time.Time // zero until accepted
 	EndTime      time.Time
@@ -191,8 +192,9 @@ type Released struct {
 
 // Policy is what holds for a job's runs.
 type Policy struct {
-	Lease time.Duration
-	Retry RetryPolicy
+	Lease       time.Duration
+	Retry       RetryPolicy
+	LostContact LostContact
 }
 
 // RetryPolicy says whether, how often and how fast a failed job is tried again. A zero field means: see the next policy;

@@ -42,7 +42,10 @@ const (
 // Effective is the policy in force for a job: its own settings, then its queue's, then the defaults, field by field. An
 // explicit zero (-1 ns) stays one, so Effective of its own result changes nothing.
 func Effective(s *Spec, q Policy) Policy {
-	return Policy{Lease: cmp.Or(s.Lease, q.Lease, DefaultLease), Retry: s.Retry.or(q.Retry)}
+	return Policy{
+		Lease: cmp.Or(s.Lease, q.Lease, DefaultLease), Retry: s.Retry.or(q.Retry),
+		LostContact: q.LostContact,
+	}
 }
 
 // or is r with what it leaves open from q, and then from the defaults. The numbers of a curve are taken from policies

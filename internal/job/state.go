@@ -134,6 +134,16 @@ const (
 	Constant    Curve = 3 // initial
 )
 
+// LostContact says what a worker does with a run when the server does not answer for nearly its lease.
+type LostContact uint8
+
+// The alternatives. The numbers are stored and never reused.
+const (
+	LostContactNone     LostContact = 0 // as Stop
+	LostContactStop     LostContact = 1
+	LostContactContinue LostContact = 2
+)
+
 // OnFailure says what a failure of class APPLICATION or TIMEOUT means.
 type OnFailure uint8
 

@@ -67,6 +67,7 @@ func (q *queue) record() []byte {
 		})
 	}
 	w.flag(7, q.deleted)
+	w.uint(8, uint64(q.set.Policy.LostContact))
 	return w.b
 }
 
@@ -95,6 +96,8 @@ func readQueue(number uint32, b []byte) (*queue, error) {
 			q.set.Pause = p
 		case 7:
 			q.deleted = r.v != 0
+		case 8:
+			q.set.Policy.LostContact = job.LostContact(r.v)
 		}
 	}
 	return q, r.err

@@ -24,6 +24,7 @@ func writeRun(w *writer, r *job.Run, base int64) {
 	w.str(13, r.Note)
 	w.uint(14, uint64(r.Epoch))
 	w.uint(15, uint64(r.Charged))
+	w.uint(17, uint64(r.LostContact))
 	if r.Interrupt != nil {
 		w.message(16, func(w *writer) { writeInterrupt(w, r.Interrupt, base) })
 	}
@@ -66,6 +67,8 @@ func readRun(run *job.Run, b []byte, base int64) error {
 			run.Epoch = uint32(r.v)
 		case 15:
 			run.Charged = job.Counter(r.v)
+		case 17:
+			run.LostContact = job.LostContact(r.v)
 		case 16:
 			run.Interrupt = &job.Interrupt{}
 			if err := readInterrupt(run.Interrupt, r.raw, base); err != nil {

@@ -28,13 +28,70 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// LostContact says what a worker does with a run that the server may have taken for lost, because it has not answered
+// for the run's lease less 10 %.
+type LostContact int32
+
+const (
+	// STOP.
+	LostContact_LOST_CONTACT_UNSPECIFIED LostContact = 0
+	// Interrupt the handler and report the run as interrupted: at most one worker is at it.
+	LostContact_LOST_CONTACT_STOP LostContact = 1
+	// Go on, for work that is dear to lose and harmless to do twice: another worker may have the job meanwhile. A success
+	// counts if the job still waits when it arrives.
+	LostContact_LOST_CONTACT_CONTINUE LostContact = 2
+)
+
+// Enum value maps for LostContact.
+var (
+	LostContact_name = map[int32]string{
+		0: "LOST_CONTACT_UNSPECIFIED",
+		1: "LOST_CONTACT_STOP",
+		2: "LOST_CONTACT_CONTINUE",
+	}
+	LostContact_value = map[string]int32{
+		"LOST_CONTACT_UNSPECIFIED": 0,
+		"LOST_CONTACT_STOP":        1,
+		"LOST_CONTACT_CONTINUE":    2,
+	}
+)
+
+func (x LostContact) Enum() *LostContact {
+	p := new(LostContact)
+	*p = x
+	return p
+}
+
+func (x LostContact) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LostContact) Descriptor() protoreflect.EnumDescriptor {
+	return file_stint_v1_queue_proto_enumTypes[0].Descriptor()
+}
+
+func (LostContact) Type() protoreflect.EnumType {
+	return &file_stint_v1_queue_proto_enumTypes[0]
+}
+
+func (x LostContact) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LostContact.Descriptor instead.
+func (LostContact) EnumDescriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{0}
+}
+
 // QueuePolicy is what holds for a queue's jobs unless they say otherwise.
 type QueuePolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long a run may be silent; 5 s to 24 h. Absent: 30 s.
 	Lease *durationpb.Duration `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
 	// How failed jobs are tried again. Absent: the defaults.
-	Retry         *RetryPolicy `protobuf:"bytes,2,opt,name=retry,proto3" json:"retry,omitempty"`
+	Retry *RetryPolicy `protobuf:"bytes,2,opt,name=retry,proto3" json:"retry,omitempty"`
+	// What a worker does with a run when the server has not answered for nearly the run's lease. Absent: STOP.
+	LostContact   LostContact `protobuf:"varint,3,opt,name=lost_contact,json=lostContact,proto3,enum=stint.v1.LostContact" json:"lost_contact,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -81,6 +138,13 @@ func (x *QueuePolicy) GetRetry() *RetryPolicy {
 		return x.Retry
 	}
 	return nil
+}
+
+func (x *QueuePolicy) GetLostContact() LostContact {
+	if x != nil {
+		return x.LostContact
+	}
+	return LostContact_LOST_CONTACT_UNSPECIFIED
 }
 
 // QueuePause says who paused a queue.
@@ -857,10 +921,11 @@ var File_stint_v1_queue_proto protoreflect.FileDescriptor
 
 const file_stint_v1_queue_proto_rawDesc = "" +
 	"\n" +
-	"\x14stint/v1/queue.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12stint/v1/job.proto\"k\n" +
+	"\x14stint/v1/queue.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12stint/v1/job.proto\"\xa5\x01\n" +
 	"\vQueuePolicy\x12/\n" +
 	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12+\n" +
-	"\x05retry\x18\x02 \x01(\v2\x15.stint.v1.RetryPolicyR\x05retry\"}\n" +
+	"\x05retry\x18\x02 \x01(\v2\x15.stint.v1.RetryPolicyR\x05retry\x128\n" +
+	"\flost_contact\x18\x03 \x01(\x0e2\x15.stint.v1.LostContactR\vlostContact\"}\n" +
 	"\n" +
 	"QueuePause\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1c\n" +
@@ -906,7 +971,11 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\x12ResumeQueueRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04nameJ\x04\b\x0f\x10\x10\"<\n" +
 	"\x13ResumeQueueResponse\x12%\n" +
-	"\x05queue\x18\x01 \x01(\v2\x0f.stint.v1.QueueR\x05queue2\xc7\x03\n" +
+	"\x05queue\x18\x01 \x01(\v2\x0f.stint.v1.QueueR\x05queue*]\n" +
+	"\vLostContact\x12\x1c\n" +
+	"\x18LOST_CONTACT_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11LOST_CONTACT_STOP\x10\x01\x12\x19\n" +
+	"\x15LOST_CONTACT_CONTINUE\x10\x022\xc7\x03\n" +
 	"\fQueueService\x12G\n" +
 	"\n" +
 	"ListQueues\x12\x1b.stint.v1.ListQueuesRequest\x1a\x1c.stint.v1.ListQueuesResponse\x12A\n" +
@@ -931,60 +1000,63 @@ func file_stint_v1_queue_proto_rawDescGZIP() []byte {
 	return file_stint_v1_queue_proto_rawDescData
 }
 
+var file_stint_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_stint_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_stint_v1_queue_proto_goTypes = []any{
-	(*QueuePolicy)(nil),           // 0: stint.v1.QueuePolicy
-	(*QueuePause)(nil),            // 1: stint.v1.QueuePause
-	(*Queue)(nil),                 // 2: stint.v1.Queue
-	(*ListQueuesRequest)(nil),     // 3: stint.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),    // 4: stint.v1.ListQueuesResponse
-	(*GetQueueRequest)(nil),       // 5: stint.v1.GetQueueRequest
-	(*GetQueueResponse)(nil),      // 6: stint.v1.GetQueueResponse
-	(*UpdateQueueRequest)(nil),    // 7: stint.v1.UpdateQueueRequest
-	(*UpdateQueueResponse)(nil),   // 8: stint.v1.UpdateQueueResponse
-	(*DeleteQueueRequest)(nil),    // 9: stint.v1.DeleteQueueRequest
-	(*DeleteQueueResponse)(nil),   // 10: stint.v1.DeleteQueueResponse
-	(*PauseQueueRequest)(nil),     // 11: stint.v1.PauseQueueRequest
-	(*PauseQueueResponse)(nil),    // 12: stint.v1.PauseQueueResponse
-	(*ResumeQueueRequest)(nil),    // 13: stint.v1.ResumeQueueRequest
-	(*ResumeQueueResponse)(nil),   // 14: stint.v1.ResumeQueueResponse
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
-	(*RetryPolicy)(nil),           // 16: stint.v1.RetryPolicy
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*JobCounts)(nil),             // 18: stint.v1.JobCounts
+	(LostContact)(0),              // 0: stint.v1.LostContact
+	(*QueuePolicy)(nil),           // 1: stint.v1.QueuePolicy
+	(*QueuePause)(nil),            // 2: stint.v1.QueuePause
+	(*Queue)(nil),                 // 3: stint.v1.Queue
+	(*ListQueuesRequest)(nil),     // 4: stint.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),    // 5: stint.v1.ListQueuesResponse
+	(*GetQueueRequest)(nil),       // 6: stint.v1.GetQueueRequest
+	(*GetQueueResponse)(nil),      // 7: stint.v1.GetQueueResponse
+	(*UpdateQueueRequest)(nil),    // 8: stint.v1.UpdateQueueRequest
+	(*UpdateQueueResponse)(nil),   // 9: stint.v1.UpdateQueueResponse
+	(*DeleteQueueRequest)(nil),    // 10: stint.v1.DeleteQueueRequest
+	(*DeleteQueueResponse)(nil),   // 11: stint.v1.DeleteQueueResponse
+	(*PauseQueueRequest)(nil),     // 12: stint.v1.PauseQueueRequest
+	(*PauseQueueResponse)(nil),    // 13: stint.v1.PauseQueueResponse
+	(*ResumeQueueRequest)(nil),    // 14: stint.v1.ResumeQueueRequest
+	(*ResumeQueueResponse)(nil),   // 15: stint.v1.ResumeQueueResponse
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(*RetryPolicy)(nil),           // 17: stint.v1.RetryPolicy
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*JobCounts)(nil),             // 19: stint.v1.JobCounts
 }
 var file_stint_v1_queue_proto_depIdxs = []int32{
-	15, // 0: stint.v1.QueuePolicy.lease:type_name -> google.protobuf.Duration
-	16, // 1: stint.v1.QueuePolicy.retry:type_name -> stint.v1.RetryPolicy
-	17, // 2: stint.v1.QueuePause.pause_time:type_name -> google.protobuf.Timestamp
-	0,  // 3: stint.v1.Queue.policy:type_name -> stint.v1.QueuePolicy
-	1,  // 4: stint.v1.Queue.pause:type_name -> stint.v1.QueuePause
-	18, // 5: stint.v1.Queue.counts:type_name -> stint.v1.JobCounts
-	15, // 6: stint.v1.Queue.oldest_ready_age:type_name -> google.protobuf.Duration
-	17, // 7: stint.v1.Queue.create_time:type_name -> google.protobuf.Timestamp
-	2,  // 8: stint.v1.ListQueuesResponse.queues:type_name -> stint.v1.Queue
-	2,  // 9: stint.v1.GetQueueResponse.queue:type_name -> stint.v1.Queue
-	0,  // 10: stint.v1.UpdateQueueRequest.policy:type_name -> stint.v1.QueuePolicy
-	2,  // 11: stint.v1.UpdateQueueResponse.queue:type_name -> stint.v1.Queue
-	2,  // 12: stint.v1.PauseQueueResponse.queue:type_name -> stint.v1.Queue
-	2,  // 13: stint.v1.ResumeQueueResponse.queue:type_name -> stint.v1.Queue
-	3,  // 14: stint.v1.QueueService.ListQueues:input_type -> stint.v1.ListQueuesRequest
-	5,  // 15: stint.v1.QueueService.GetQueue:input_type -> stint.v1.GetQueueRequest
-	7,  // 16: stint.v1.QueueService.UpdateQueue:input_type -> stint.v1.UpdateQueueRequest
-	9,  // 17: stint.v1.QueueService.DeleteQueue:input_type -> stint.v1.DeleteQueueRequest
-	11, // 18: stint.v1.QueueService.PauseQueue:input_type -> stint.v1.PauseQueueRequest
-	13, // 19: stint.v1.QueueService.ResumeQueue:input_type -> stint.v1.ResumeQueueRequest
-	4,  // 20: stint.v1.QueueService.ListQueues:output_type -> stint.v1.ListQueuesResponse
-	6,  // 21: stint.v1.QueueService.GetQueue:output_type -> stint.v1.GetQueueResponse
-	8,  // 22: stint.v1.QueueService.UpdateQueue:output_type -> stint.v1.UpdateQueueResponse
-	10, // 23: stint.v1.QueueService.DeleteQueue:output_type -> stint.v1.DeleteQueueResponse
-	12, // 24: stint.v1.QueueService.PauseQueue:output_type -> stint.v1.PauseQueueResponse
-	14, // 25: stint.v1.QueueService.ResumeQueue:output_type -> stint.v1.ResumeQueueResponse
-	20, // [20:26] is the sub-list for method output_type
-	14, // [14:20] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	16, // 0: stint.v1.QueuePolicy.lease:type_name -> google.protobuf.Duration
+	17, // 1: stint.v1.QueuePolicy.retry:type_name -> stint.v1.RetryPolicy
+	0,  // 2: stint.v1.QueuePolicy.lost_contact:type_name -> stint.v1.LostContact
+	18, // 3: stint.v1.QueuePause.pause_time:type_name -> google.protobuf.Timestamp
+	1,  // 4: stint.v1.Queue.policy:type_name -> stint.v1.QueuePolicy
+	2,  // 5: stint.v1.Queue.pause:type_name -> stint.v1.QueuePause
+	19, // 6: stint.v1.Queue.counts:type_name -> stint.v1.JobCounts
+	16, // 7: stint.v1.Queue.oldest_ready_age:type_name -> google.protobuf.Duration
+	18, // 8: stint.v1.Queue.create_time:type_name -> google.protobuf.Timestamp
+	3,  // 9: stint.v1.ListQueuesResponse.queues:type_name -> stint.v1.Queue
+	3,  // 10: stint.v1.GetQueueResponse.queue:type_name -> stint.v1.Queue
+	1,  // 11: stint.v1.UpdateQueueRequest.policy:type_name -> stint.v1.QueuePolicy
+	3,  // 12: stint.v1.UpdateQueueResponse.queue:type_name -> stint.v1.Queue
+	3,  // 13: stint.v1.PauseQueueResponse.queue:type_name -> stint.v1.Queue
+	3,  // 14: stint.v1.ResumeQueueResponse.queue:type_name -> stint.v1.Queue
+	4,  // 15: stint.v1.QueueService.ListQueues:input_type -> stint.v1.ListQueuesRequest
+	6,  // 16: stint.v1.QueueService.GetQueue:input_type -> stint.v1.GetQueueRequest
+	8,  // 17: stint.v1.QueueService.UpdateQueue:input_type -> stint.v1.UpdateQueueRequest
+	10, // 18: stint.v1.QueueService.DeleteQueue:input_type -> stint.v1.DeleteQueueRequest
+	12, // 19: stint.v1.QueueService.PauseQueue:input_type -> stint.v1.PauseQueueRequest
+	14, // 20: stint.v1.QueueService.ResumeQueue:input_type -> stint.v1.ResumeQueueRequest
+	5,  // 21: stint.v1.QueueService.ListQueues:output_type -> stint.v1.ListQueuesResponse
+	7,  // 22: stint.v1.QueueService.GetQueue:output_type -> stint.v1.GetQueueResponse
+	9,  // 23: stint.v1.QueueService.UpdateQueue:output_type -> stint.v1.UpdateQueueResponse
+	11, // 24: stint.v1.QueueService.DeleteQueue:output_type -> stint.v1.DeleteQueueResponse
+	13, // 25: stint.v1.QueueService.PauseQueue:output_type -> stint.v1.PauseQueueResponse
+	15, // 26: stint.v1.QueueService.ResumeQueue:output_type -> stint.v1.ResumeQueueResponse
+	21, // [21:27] is the sub-list for method output_type
+	15, // [15:21] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_queue_proto_init() }
@@ -998,13 +1070,14 @@ func file_stint_v1_queue_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_queue_proto_rawDesc), len(file_stint_v1_queue_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_stint_v1_queue_proto_goTypes,
 		DependencyIndexes: file_stint_v1_queue_proto_depIdxs,
+		EnumInfos:         file_stint_v1_queue_proto_enumTypes,
 		MessageInfos:      file_stint_v1_queue_proto_msgTypes,
 	}.Build()
 	File_stint_v1_queue_proto = out.File

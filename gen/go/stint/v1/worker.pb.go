@@ -25,7 +25,8 @@
 // handler is gone.
 //
 // The worker's own deadline: if its reports go unanswered, it stops each handler at (send time of its last answered
-// report) + lease − 10 %, and finishes it `interrupted`; the server may have given the job to somebody else by then.
+// report) + lease − 10 %, and finishes it `interrupted`; the server may have given the job to somebody else by then. For a
+// run whose `lost_contact` is CONTINUE it goes on instead.
 //
 // # Unary calls
 //
@@ -1074,7 +1075,9 @@ type Assignment struct {
 	// When the job was submitted.
 	SubmitTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=submit_time,json=submitTime,proto3" json:"submit_time,omitempty"`
 	// How long the run may take, from acceptance, before it is interrupted; absent: as long as it takes.
-	Timeout       *durationpb.Duration `protobuf:"bytes,16,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,16,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// What to do when the server does not answer; by the queue's policy.
+	LostContact   LostContact `protobuf:"varint,17,opt,name=lost_contact,json=lostContact,proto3,enum=stint.v1.LostContact" json:"lost_contact,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1219,6 +1222,13 @@ func (x *Assignment) GetTimeout() *durationpb.Duration {
 		return x.Timeout
 	}
 	return nil
+}
+
+func (x *Assignment) GetLostContact() LostContact {
+	if x != nil {
+		return x.LostContact
+	}
+	return LostContact_LOST_CONTACT_UNSPECIFIED
 }
 
 // FinishAck answers a finish. Any status ends resending.
@@ -2452,7 +2462,7 @@ var File_stint_v1_worker_proto protoreflect.FileDescriptor
 
 const file_stint_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x15stint/v1/worker.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x12stint/v1/job.proto\x1a\x16stint/v1/payload.proto\x1a\x12stint/v1/run.proto\"\xce\x02\n" +
+	"\x15stint/v1/worker.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x12stint/v1/job.proto\x1a\x16stint/v1/payload.proto\x1a\x14stint/v1/queue.proto\x1a\x12stint/v1/run.proto\"\xce\x02\n" +
 	"\vWorkRequest\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12%\n" +
 	"\x05hello\x18\x02 \x01(\v2\x0f.stint.v1.HelloR\x05hello\x12(\n" +
@@ -2523,7 +2533,7 @@ const file_stint_v1_worker_proto_rawDesc = "" +
 	"\rWorkItemError\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
 	"\x04part\x18\x02 \x01(\tR\x04part\x12)\n" +
-	"\x05error\x18\x03 \x01(\v2\x13.stint.v1.ItemErrorR\x05error\"\xc9\x05\n" +
+	"\x05error\x18\x03 \x01(\v2\x13.stint.v1.ItemErrorR\x05error\"\x83\x06\n" +
 	"\n" +
 	"Assignment\x12%\n" +
 	"\x0eassignment_seq\x18\x01 \x01(\x04R\rassignmentSeq\x12\x1f\n" +
@@ -2545,7 +2555,8 @@ const file_stint_v1_worker_proto_rawDesc = "" +
 	"\rtrace_context\x18\x0e \x01(\v2\x16.stint.v1.TraceContextR\ftraceContext\x12;\n" +
 	"\vsubmit_time\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"submitTime\x123\n" +
-	"\atimeout\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x1a9\n" +
+	"\atimeout\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x128\n" +
+	"\flost_contact\x18\x11 \x01(\x0e2\x15.stint.v1.LostContactR\vlostContact\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x01\n" +
@@ -2732,9 +2743,10 @@ var file_stint_v1_worker_proto_goTypes = []any{
 	(*JobCounters)(nil),           // 41: stint.v1.JobCounters
 	(*TraceContext)(nil),          // 42: stint.v1.TraceContext
 	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
-	(JobState)(0),                 // 44: stint.v1.JobState
-	(*Interrupt)(nil),             // 45: stint.v1.Interrupt
-	(InterruptLevel)(0),           // 46: stint.v1.InterruptLevel
+	(LostContact)(0),              // 44: stint.v1.LostContact
+	(JobState)(0),                 // 45: stint.v1.JobState
+	(*Interrupt)(nil),             // 46: stint.v1.Interrupt
+	(InterruptLevel)(0),           // 47: stint.v1.InterruptLevel
 }
 var file_stint_v1_worker_proto_depIdxs = []int32{
 	4,  // 0: stint.v1.WorkRequest.hello:type_name -> stint.v1.Hello
@@ -2765,52 +2777,53 @@ var file_stint_v1_worker_proto_depIdxs = []int32{
 	42, // 25: stint.v1.Assignment.trace_context:type_name -> stint.v1.TraceContext
 	43, // 26: stint.v1.Assignment.submit_time:type_name -> google.protobuf.Timestamp
 	37, // 27: stint.v1.Assignment.timeout:type_name -> google.protobuf.Duration
-	0,  // 28: stint.v1.FinishAck.status:type_name -> stint.v1.FinishStatus
-	38, // 29: stint.v1.FinishAck.error:type_name -> stint.v1.ItemError
-	44, // 30: stint.v1.FinishAck.job_state:type_name -> stint.v1.JobState
-	16, // 31: stint.v1.ReportAnswer.verdicts:type_name -> stint.v1.Verdict
-	37, // 32: stint.v1.ReportAnswer.next_report_in:type_name -> google.protobuf.Duration
-	1,  // 33: stint.v1.Verdict.action:type_name -> stint.v1.VerdictAction
-	2,  // 34: stint.v1.Verdict.stop_reason:type_name -> stint.v1.StopReason
-	45, // 35: stint.v1.Verdict.interrupt:type_name -> stint.v1.Interrupt
-	37, // 36: stint.v1.Verdict.lease:type_name -> google.protobuf.Duration
-	37, // 37: stint.v1.DrainNotice.grace:type_name -> google.protobuf.Duration
-	37, // 38: stint.v1.GoingAway.reconnect_in:type_name -> google.protobuf.Duration
-	37, // 39: stint.v1.ClaimJobsRequest.wait:type_name -> google.protobuf.Duration
-	13, // 40: stint.v1.ClaimJobsResponse.assignments:type_name -> stint.v1.Assignment
-	8,  // 41: stint.v1.HeartbeatRunsRequest.interrupt_acks:type_name -> stint.v1.InterruptAck
-	16, // 42: stint.v1.HeartbeatRunsResponse.verdicts:type_name -> stint.v1.Verdict
-	37, // 43: stint.v1.HeartbeatRunsResponse.next_heartbeat_in:type_name -> google.protobuf.Duration
-	36, // 44: stint.v1.FinishRunsRequest.finishes:type_name -> stint.v1.Finish
-	14, // 45: stint.v1.FinishRunsResponse.acks:type_name -> stint.v1.FinishAck
-	46, // 46: stint.v1.CheckLeaseResponse.level:type_name -> stint.v1.InterruptLevel
-	35, // 47: stint.v1.Worker.labels:type_name -> stint.v1.Worker.LabelsEntry
-	43, // 48: stint.v1.Worker.since:type_name -> google.protobuf.Timestamp
-	43, // 49: stint.v1.Worker.heard_time:type_name -> google.protobuf.Timestamp
-	7,  // 50: stint.v1.Worker.pools:type_name -> stint.v1.Pool
-	27, // 51: stint.v1.ListWorkersResponse.workers:type_name -> stint.v1.Worker
-	37, // 52: stint.v1.DrainWorkersRequest.grace:type_name -> google.protobuf.Duration
-	38, // 53: stint.v1.DrainResult.error:type_name -> stint.v1.ItemError
-	31, // 54: stint.v1.DrainWorkersResponse.results:type_name -> stint.v1.DrainResult
-	3,  // 55: stint.v1.WorkerService.Work:input_type -> stint.v1.WorkRequest
-	19, // 56: stint.v1.WorkerService.ClaimJobs:input_type -> stint.v1.ClaimJobsRequest
-	21, // 57: stint.v1.WorkerService.HeartbeatRuns:input_type -> stint.v1.HeartbeatRunsRequest
-	23, // 58: stint.v1.WorkerService.FinishRuns:input_type -> stint.v1.FinishRunsRequest
-	25, // 59: stint.v1.WorkerService.CheckLease:input_type -> stint.v1.CheckLeaseRequest
-	28, // 60: stint.v1.WorkerService.ListWorkers:input_type -> stint.v1.ListWorkersRequest
-	30, // 61: stint.v1.WorkerService.DrainWorkers:input_type -> stint.v1.DrainWorkersRequest
-	11, // 62: stint.v1.WorkerService.Work:output_type -> stint.v1.WorkResponse
-	20, // 63: stint.v1.WorkerService.ClaimJobs:output_type -> stint.v1.ClaimJobsResponse
-	22, // 64: stint.v1.WorkerService.HeartbeatRuns:output_type -> stint.v1.HeartbeatRunsResponse
-	24, // 65: stint.v1.WorkerService.FinishRuns:output_type -> stint.v1.FinishRunsResponse
-	26, // 66: stint.v1.WorkerService.CheckLease:output_type -> stint.v1.CheckLeaseResponse
-	29, // 67: stint.v1.WorkerService.ListWorkers:output_type -> stint.v1.ListWorkersResponse
-	32, // 68: stint.v1.WorkerService.DrainWorkers:output_type -> stint.v1.DrainWorkersResponse
-	62, // [62:69] is the sub-list for method output_type
-	55, // [55:62] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	44, // 28: stint.v1.Assignment.lost_contact:type_name -> stint.v1.LostContact
+	0,  // 29: stint.v1.FinishAck.status:type_name -> stint.v1.FinishStatus
+	38, // 30: stint.v1.FinishAck.error:type_name -> stint.v1.ItemError
+	45, // 31: stint.v1.FinishAck.job_state:type_name -> stint.v1.JobState
+	16, // 32: stint.v1.ReportAnswer.verdicts:type_name -> stint.v1.Verdict
+	37, // 33: stint.v1.ReportAnswer.next_report_in:type_name -> google.protobuf.Duration
+	1,  // 34: stint.v1.Verdict.action:type_name -> stint.v1.VerdictAction
+	2,  // 35: stint.v1.Verdict.stop_reason:type_name -> stint.v1.StopReason
+	46, // 36: stint.v1.Verdict.interrupt:type_name -> stint.v1.Interrupt
+	37, // 37: stint.v1.Verdict.lease:type_name -> google.protobuf.Duration
+	37, // 38: stint.v1.DrainNotice.grace:type_name -> google.protobuf.Duration
+	37, // 39: stint.v1.GoingAway.reconnect_in:type_name -> google.protobuf.Duration
+	37, // 40: stint.v1.ClaimJobsRequest.wait:type_name -> google.protobuf.Duration
+	13, // 41: stint.v1.ClaimJobsResponse.assignments:type_name -> stint.v1.Assignment
+	8,  // 42: stint.v1.HeartbeatRunsRequest.interrupt_acks:type_name -> stint.v1.InterruptAck
+	16, // 43: stint.v1.HeartbeatRunsResponse.verdicts:type_name -> stint.v1.Verdict
+	37, // 44: stint.v1.HeartbeatRunsResponse.next_heartbeat_in:type_name -> google.protobuf.Duration
+	36, // 45: stint.v1.FinishRunsRequest.finishes:type_name -> stint.v1.Finish
+	14, // 46: stint.v1.FinishRunsResponse.acks:type_name -> stint.v1.FinishAck
+	47, // 47: stint.v1.CheckLeaseResponse.level:type_name -> stint.v1.InterruptLevel
+	35, // 48: stint.v1.Worker.labels:type_name -> stint.v1.Worker.LabelsEntry
+	43, // 49: stint.v1.Worker.since:type_name -> google.protobuf.Timestamp
+	43, // 50: stint.v1.Worker.heard_time:type_name -> google.protobuf.Timestamp
+	7,  // 51: stint.v1.Worker.pools:type_name -> stint.v1.Pool
+	27, // 52: stint.v1.ListWorkersResponse.workers:type_name -> stint.v1.Worker
+	37, // 53: stint.v1.DrainWorkersRequest.grace:type_name -> google.protobuf.Duration
+	38, // 54: stint.v1.DrainResult.error:type_name -> stint.v1.ItemError
+	31, // 55: stint.v1.DrainWorkersResponse.results:type_name -> stint.v1.DrainResult
+	3,  // 56: stint.v1.WorkerService.Work:input_type -> stint.v1.WorkRequest
+	19, // 57: stint.v1.WorkerService.ClaimJobs:input_type -> stint.v1.ClaimJobsRequest
+	21, // 58: stint.v1.WorkerService.HeartbeatRuns:input_type -> stint.v1.HeartbeatRunsRequest
+	23, // 59: stint.v1.WorkerService.FinishRuns:input_type -> stint.v1.FinishRunsRequest
+	25, // 60: stint.v1.WorkerService.CheckLease:input_type -> stint.v1.CheckLeaseRequest
+	28, // 61: stint.v1.WorkerService.ListWorkers:input_type -> stint.v1.ListWorkersRequest
+	30, // 62: stint.v1.WorkerService.DrainWorkers:input_type -> stint.v1.DrainWorkersRequest
+	11, // 63: stint.v1.WorkerService.Work:output_type -> stint.v1.WorkResponse
+	20, // 64: stint.v1.WorkerService.ClaimJobs:output_type -> stint.v1.ClaimJobsResponse
+	22, // 65: stint.v1.WorkerService.HeartbeatRuns:output_type -> stint.v1.HeartbeatRunsResponse
+	24, // 66: stint.v1.WorkerService.FinishRuns:output_type -> stint.v1.FinishRunsResponse
+	26, // 67: stint.v1.WorkerService.CheckLease:output_type -> stint.v1.CheckLeaseResponse
+	29, // 68: stint.v1.WorkerService.ListWorkers:output_type -> stint.v1.ListWorkersResponse
+	32, // 69: stint.v1.WorkerService.DrainWorkers:output_type -> stint.v1.DrainWorkersResponse
+	63, // [63:70] is the sub-list for method output_type
+	56, // [56:63] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_worker_proto_init() }
@@ -2822,6 +2835,7 @@ func file_stint_v1_worker_proto_init() {
 	file_stint_v1_interrupt_proto_init()
 	file_stint_v1_job_proto_init()
 	file_stint_v1_payload_proto_init()
+	file_stint_v1_queue_proto_init()
 	file_stint_v1_run_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -25,7 +25,8 @@
 // handler is gone.
 //
 // The worker's own deadline: if its reports go unanswered, it stops each handler at (send time of its last answered
-// report) + lease − 10 %, and finishes it `interrupted`; the server may have given the job to somebody else by then.
+// report) + lease − 10 %, and finishes it `interrupted`; the server may have given the job to somebody else by then. For a
+// run whose `lost_contact` is CONTINUE it goes on instead.
 //
 // # Unary calls
 //
