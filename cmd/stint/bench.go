@@ -24,6 +24,7 @@ Scenarios, all by default:
   submit   submit durably over streams; then drain what was submitted
   life     submit, dispatch and finish all jobs at once
   latency  submit to start at 200 jobs/s, counted from when each job was due
+  interrupt  interrupt to the worker's receipt at 200 jobs/s, counted the same way
   single   submit and drain, then life, with one job a message
   unary    submit and drain by unary calls, one job a call
 

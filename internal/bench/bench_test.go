@@ -31,11 +31,11 @@ func TestEveryScenarioAccountsForEveryJob(t *testing.T) {
 		if s.Runs != 2 || s.Jobs != 300 || s.Rate <= 0 || s.Faults != 0 {
 			t.Errorf("%s: %+v", s.Name, s)
 		}
-		if (s.Latency != nil) != (s.Name == Latency) {
+		if (s.Latency != nil) != (s.Name == Latency || s.Name == Interrupt) {
 			t.Errorf("%s: latency %v", s.Name, s.Latency)
 		}
 	}
-	want := "submit drain life latency single-submit single-drain single-life unary-submit unary-drain"
+	want := "submit drain life latency interrupt single-submit single-drain single-life unary-submit unary-drain"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("results %s\nwant    %s", got, want)
 	}

@@ -14,10 +14,12 @@ const (
 	Latency = "latency"
 	Single  = "single"
 	Unary   = "unary"
+
+	Interrupt = "interrupt"
 )
 
 // Scenarios lists the scenarios that run by name, in the order in which they run.
-func Scenarios() []string { return []string{Submit, Life, Latency, Single, Unary} }
+func Scenarios() []string { return []string{Submit, Life, Latency, Interrupt, Single, Unary} }
 
 // Config says what to measure and how.
 type Config struct {

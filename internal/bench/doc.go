@@ -13,6 +13,7 @@
 //
 //   - submit: a durable submit over streams; then, as a result of its own, the drain of what was submitted.
 //   - life: submit, dispatch and finish of all jobs at once, from the first submit to the last acknowledged finish.
+//   - interrupt: from when a running job should be interrupted, at the same fixed rate, to when its worker is told.
 //   - latency: submit to start at a fixed rate. Times count from when a job was due to be sent, so that a stall counts
 //     against every job that it held up.
 //   - single: submit and drain, then life, with one job a message.

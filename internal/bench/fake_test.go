@@ -33,6 +33,8 @@ type fake struct {
 	created  int
 	assigned int
 	finished int
+	stopped  map[string]bool // ids of jobs that were interrupted
+	tokens   map[string]string
 }
 
 // serve starts the fake and returns its address.
@@ -92,6 +94,10 @@ func (f *fake) claim(room int, queues []string) ([]*stintv1.Assignment, chan str
 			LeaseToken: fmt.Sprint("token-", f.assigned), JobId: job.Id, Queue: job.Queue,
 			Payload: job.Payload, RunNumber: 1,
 		}
+		if f.tokens == nil {
+			f.tokens = map[string]string{}
+		}
+		f.tokens[a.LeaseToken] = job.Id
 		if f.spoilAssign == nil {
 			got = append(got, a)
 		} else {
@@ -111,7 +117,9 @@ func (f *fake) finish(finishes []*stintv1.Finish) []*stintv1.FinishAck {
 			LeaseToken: finish.LeaseToken, Status: stintv1.FinishStatus_FINISH_STATUS_RECORDED,
 			JobState: stintv1.JobState_JOB_STATE_SUCCEEDED,
 		}
-		if finish.GetSuccess() == nil {
+		if f.stopped[f.tokens[finish.LeaseToken]] && finish.GetInterrupted() != nil {
+			ack.JobState = stintv1.JobState_JOB_STATE_CANCELLED
+		} else if finish.GetSuccess() == nil {
 			ack.Status = stintv1.FinishStatus_FINISH_STATUS_REJECTED
 		}
 		if f.spoilFinish == nil {
@@ -155,6 +163,39 @@ func (f *fake) ClaimJobs(ctx context.Context, req *stintv1.ClaimJobsRequest) (*s
 	}
 }
 
+// InterruptJobs has the sessions tell their workers.
+func (f *fake) InterruptJobs(_ context.Context, req *stintv1.InterruptJobsRequest) (*stintv1.InterruptJobsResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stopped == nil {
+		f.stopped = map[string]bool{}
+	}
+	answer := &stintv1.InterruptJobsResponse{}
+	for _, id := range req.Ids {
+		f.stopped[id] = true
+		answer.Results = append(answer.Results, &stintv1.InterruptResult{Id: id, Status: stintv1.InterruptStatus_INTERRUPT_STATUS_REQUESTED})
+	}
+	close(f.changed)
+	f.changed = make(chan struct{})
+	return answer, nil
+}
+
+// interrupts are verdicts on the runs that are interrupted; these are told once.
+func (f *fake) interrupts(held map[string]bool) (verdicts []*stintv1.Verdict, changed chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for token := range held {
+		if f.stopped[f.tokens[token]] {
+			delete(held, token)
+			verdicts = append(verdicts, &stintv1.Verdict{
+				LeaseToken: token, Action: stintv1.VerdictAction_VERDICT_ACTION_CONTINUE,
+				Interrupt: &stintv1.Interrupt{Level: stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL, Generation: 1},
+			})
+		}
+	}
+	return verdicts, f.changed
+}
+
 func (f *fake) FinishRuns(_ context.Context, req *stintv1.FinishRunsRequest) (*stintv1.FinishRunsResponse, error) {
 	return &stintv1.FinishRunsResponse{Acks: f.finish(req.Finishes)}, nil
 }
@@ -176,7 +217,7 @@ func (f *fake) Work(stream stintv1.WorkerService_WorkServer) error {
 			}
 		}
 	}()
-	var s fakeSession
+	s := fakeSession{tokens: map[string]bool{}}
 	for {
 		answer := &stintv1.WorkResponse{}
 		var changed chan struct{}
@@ -186,11 +227,16 @@ func (f *fake) Work(stream stintv1.WorkerService_WorkServer) error {
 		for _, a := range answer.Assignments {
 			s.seq++
 			a.AssignmentSeq = s.seq
+			s.tokens[a.LeaseToken] = true
+		}
+		var later chan struct{}
+		if answer.Interrupts, later = f.interrupts(s.tokens); changed == nil {
+			changed = later
 		}
 		if s.held += len(answer.Assignments); s.held > s.room {
 			return errors.New("the test's server gave too much")
 		}
-		if len(answer.Assignments) == 0 {
+		if len(answer.Assignments)+len(answer.Interrupts) == 0 {
 			select {
 			case <-changed:
 				continue
@@ -210,6 +256,7 @@ func (f *fake) Work(stream stintv1.WorkerService_WorkServer) error {
 
 type fakeSession struct {
 	room, held int
+	tokens     map[string]bool // of runs whose interrupt was not told
 	queues     []string
 	seq        uint64
 	drained    bool

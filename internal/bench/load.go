@@ -30,6 +30,9 @@ type load struct {
 	contents []byte // random bytes that payloads are cut from
 	size     int    // of a payload
 	began    func(job int)
+	told     func(job int) // not nil: workers hold runs until they are told to stop
+	outcome  outcome       // of every run
+	ends     stintv1.JobState
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	running  sync.WaitGroup
@@ -38,7 +41,10 @@ type load struct {
 
 // newLoad makes a load of the given number of jobs. The caller ends it with close.
 func newLoad(ctx context.Context, t *target, s shape, jobs, payload int) *load {
-	l := &load{tally: newTally(jobs), shape: s, target: t, size: payload, contents: randomBytes(payload + 1<<16)}
+	l := &load{
+		tally: newTally(jobs), shape: s, target: t, size: payload, contents: randomBytes(payload + 1<<16),
+		outcome: successful, ends: stintv1.JobState_JOB_STATE_SUCCEEDED,
+	}
 	l.queue = "bench/" + l.ids.set
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	return l
@@ -139,7 +145,7 @@ func (l *load) checkAssignment(a *stintv1.Assignment) {
 // checkFinish notes the answer to the finish of a job.
 func (l *load) checkFinish(id string, ack *stintv1.FinishAck) {
 	if ack.GetStatus() != stintv1.FinishStatus_FINISH_STATUS_RECORDED ||
-		ack.GetJobState() != stintv1.JobState_JOB_STATE_SUCCEEDED {
+		ack.GetJobState() != l.ends {
 		l.fault("finish of job %s answered %s, job %s: %s",
 			id, ack.GetStatus(), ack.GetJobState(), ack.GetError().GetMessage())
 		return

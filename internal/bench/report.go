@@ -89,8 +89,12 @@ func (r Report) WriteTable(w io.Writer) error {
 	}
 	for _, s := range r.Results {
 		if q := s.Latency; q != nil {
-			fmt.Fprintf(w, "\nsubmit to start at %d jobs/s, ms: p50 %.2f, p90 %.2f, p99 %.2f, p99.9 %.2f, max %.2f\n",
-				latencyRate, q.P50, q.P90, q.P99, q.P999, q.Max)
+			what := "submit to start"
+			if s.Name == Interrupt {
+				what = "interrupt to the worker's receipt"
+			}
+			fmt.Fprintf(w, "\n%s at %d jobs/s, ms: p50 %.2f, p90 %.2f, p99 %.2f, p99.9 %.2f, max %.2f\n",
+				what, latencyRate, q.P50, q.P90, q.P99, q.P999, q.Max)
 		}
 	}
 	if r.Backlog != nil {

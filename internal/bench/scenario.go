@@ -25,6 +25,7 @@ func scenarios() []scenario {
 			return life(ctx, t, c, batched(c), jobs, "")
 		}},
 		{Latency, latencyMost, latency},
+		{Interrupt, latencyMost, interrupt},
 		{Single, 100_000, func(ctx context.Context, t *target, c Config, jobs int) ([]sample, error) {
 			phases, err := submitThenDrain(ctx, t, c, oneByOne(c), jobs, "single-")
 			if err != nil {

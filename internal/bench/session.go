@@ -26,15 +26,22 @@ type session struct {
 	demand  *stintv1.Demand   // to be sent
 	version uint64            // of the last demand
 	seen    uint64            // last assignment received
+	said    uint64            // last one that seen was sent of
 	pending []string          // tokens to finish
 	held    map[string]string // token → job id
 	every   time.Duration     // until the next report
 	drain   bool              // to be sent
 	drained bool              // echoed: nothing more comes
+	acks    []*stintv1.InterruptAck
+	waiting map[string]struct{} // tokens of runs that are held until they are interrupted
 }
 
-// successful is the outcome of every run.
-var successful = &stintv1.Finish_Success{Success: &stintv1.Success{}}
+// outcome sets how a run ended. The values are shared by all finishes.
+type outcome func(*stintv1.Finish)
+
+var success = &stintv1.Finish_Success{Success: &stintv1.Success{}}
+
+func successful(f *stintv1.Finish) { f.Outcome = success }
 
 // openWorkers opens the load's Work streams; they ask for nothing yet.
 func (l *load) openWorkers() error {
@@ -155,8 +162,11 @@ func (s *session) take(m *stintv1.WorkResponse) {
 	for _, a := range m.GetAssignments() {
 		s.seen = max(s.seen, a.GetAssignmentSeq())
 		s.held[a.GetLeaseToken()] = a.GetJobId()
-		s.pending = append(s.pending, a.GetLeaseToken())
+		if !s.hold(a.GetLeaseToken()) {
+			s.pending = append(s.pending, a.GetLeaseToken())
+		}
 	}
+	s.obey(m.GetInterrupts())
 	for _, ack := range m.GetFinishAcks() {
 		job, ok := s.held[ack.GetLeaseToken()]
 		if !ok {
@@ -168,6 +178,7 @@ func (s *session) take(m *stintv1.WorkResponse) {
 	}
 	if r := m.GetReportAnswer(); r != nil {
 		s.every = r.GetNextReportIn().AsDuration()
+		s.obey(r.GetVerdicts())
 		for _, v := range r.GetVerdicts() {
 			if v.GetAction() == stintv1.VerdictAction_VERDICT_ACTION_STOP {
 				s.load.fault("a run was stopped: %s", v.GetStopReason())
@@ -224,17 +235,19 @@ func (s *session) interval() time.Duration {
 func (s *session) compose(report bool) *stintv1.WorkRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.demand == nil && !s.drain && len(s.pending) == 0 && !report {
+	news := s.seen != s.said && s.load.told != nil // else a finish says it
+	if s.demand == nil && !s.drain && len(s.pending) == 0 && !report && !news {
 		return nil
 	}
 	s.seq++
-	m := &stintv1.WorkRequest{Seq: s.seq, Demand: s.demand, Seen: s.seen}
+	m := &stintv1.WorkRequest{Seq: s.seq, Demand: s.demand, Seen: s.seen, InterruptAcks: s.acks}
+	s.said, s.acks = s.seen, nil
 	if s.drain {
 		m.Drain = &stintv1.Drain{}
 	}
 	s.demand, s.drain = nil, false
 	n := min(len(s.pending), s.load.batch)
-	m.Finishes = finishesOf(s.pending[:n])
+	m.Finishes = finishesOf(s.pending[:n], s.load.outcome)
 	if s.pending = s.pending[n:]; len(s.pending) == 0 {
 		s.pending = nil
 	}
@@ -247,12 +260,12 @@ func (s *session) compose(report bool) *stintv1.WorkRequest {
 	return m
 }
 
-func finishesOf(tokens []string) []*stintv1.Finish {
+func finishesOf(tokens []string, o outcome) []*stintv1.Finish {
 	slab := make([]stintv1.Finish, len(tokens))
 	finishes := make([]*stintv1.Finish, len(tokens))
 	for i, token := range tokens {
 		slab[i].LeaseToken = token
-		slab[i].Outcome = successful
+		o(&slab[i])
 		finishes[i] = &slab[i]
 	}
 	return finishes

@@ -27,6 +27,7 @@ const (
 	jobCreated = 1 << iota
 	jobStarted
 	jobRecorded
+	jobTold
 )
 
 const faultsKept = 5
@@ -57,7 +58,7 @@ func (t *tally) mark(id string, bit uint32) (job int, ok bool) {
 	}
 	if t.jobs[job].Or(bit)&bit != 0 {
 		t.fault("job %s: %s twice", id, map[uint32]string{
-			jobCreated: "created", jobStarted: "handed out", jobRecorded: "finished",
+			jobCreated: "created", jobStarted: "handed out", jobRecorded: "finished", jobTold: "interrupted",
 		}[bit])
 		return job, false
 	}

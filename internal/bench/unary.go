@@ -79,7 +79,7 @@ func (l *load) workCall(instance string) error {
 	a := claimed.Assignments[0]
 	l.checkAssignment(a)
 	finished, err := l.target.workers.FinishRuns(ctx, &stintv1.FinishRunsRequest{
-		Finishes: finishesOf([]string{a.GetLeaseToken()}),
+		Finishes: finishesOf([]string{a.GetLeaseToken()}, l.outcome),
 	})
 	if err != nil {
 		return fmt.Errorf("FinishRuns: %w", err)
