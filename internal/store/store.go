@@ -87,6 +87,7 @@ type Reader interface {
 	Running(fn func(*job.Job) bool)
 	// Scan calls fn for jobs in the order of their sequence, from the given one on (or downwards from it, if reverse),
 	// until fn returns false. It looks at no more than budget jobs and returns the sequence to go on from, 0 at the end.
+	// It is for views: in a transaction it may miss what the transaction itself, and others of the same batch, have done.
 	Scan(from uint64, reverse bool, budget int, fn func(*job.Job) bool) (next uint64, err error)
 	// Horizon is the time before which ids may be forgotten.
 	Horizon() time.Time
