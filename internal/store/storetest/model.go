@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -135,20 +136,35 @@ func (m *model) moveOne(r *rapid.T) {
 			return next, err
 		}
 	}
+	interrupt := func(level job.Level) func(clock, *job.Job) (*job.Job, error) {
+		return func(tx clock, j *job.Job) (*job.Job, error) {
+			next, _, err := j.RequestInterrupt(tx.Now(), job.InterruptRequest{
+				Level: level, Source: job.SourceUser, Reason: "why", Requester: "ops",
+			})
+			return next, err
+		}
+	}
 	moves := map[string]func(clock, *job.Job) (*job.Job, error){
 		"accept":    func(tx clock, j *job.Job) (*job.Job, error) { return j.Accept(tx.Now()) },
 		"undeliver": func(tx clock, j *job.Job) (*job.Job, error) { return j.Undeliver(tx.Now(), "x") },
 		"lose":      func(tx clock, j *job.Job) (*job.Job, error) { return j.Lose(tx.Now(), policy, 0.5, "x") },
 		"retry":     func(tx clock, j *job.Job) (*job.Job, error) { return j.Retry(tx.Now()) },
-		"cancel": func(tx clock, j *job.Job) (*job.Job, error) {
-			next, _, err := j.RequestInterrupt(tx.Now(), job.InterruptRequest{Level: job.LevelCancel, Source: job.SourceUser})
-			return next, err
+		"cancel":    interrupt(job.LevelCancel),
+		"interrupt": interrupt(job.LevelRetry),
+		"deliver": func(tx clock, j *job.Job) (*job.Job, error) {
+			return j.Deliver(tx.Now(), j.Run.Fence, j.Interrupt.Generation)
 		},
+		"acknowledge": func(tx clock, j *job.Job) (*job.Job, error) {
+			return j.Acknowledge(tx.Now(), j.Run.Fence, j.Interrupt.Generation)
+		},
+		"timeout": func(tx clock, j *job.Job) (*job.Job, error) { return j.Timeout(tx.Now()) },
+		"abandon": func(tx clock, j *job.Job) (*job.Job, error) { return j.HardDeadline(tx.Now(), policy, 0.5) },
+		"park":    func(tx clock, j *job.Job) (*job.Job, error) { return j.Park(tx.Now(), "look", "ops") },
 		"success": finish(job.Outcome{Success: &job.Success{Result: result}}),
 		"failure": finish(job.Outcome{Failure: &job.Failure{Class: job.Application, Message: "no"}}),
 		"release": finish(job.Outcome{Released: &job.Released{NotMe: rapid.Bool().Draw(r, "not me")}}),
 	}
-	name := rapid.SampledFrom([]string{"accept", "undeliver", "lose", "retry", "cancel", "success", "failure", "release"}).Draw(r, "move")
+	name := rapid.SampledFrom(slices.Sorted(maps.Keys(moves))).Draw(r, "move")
 	if _, err := moves[name](at(m.clock), j); err != nil {
 		return // not legal here
 	}

@@ -46,6 +46,7 @@ func Run(t *testing.T, open Open) {
 		"observer":                   testObserver,
 		"closed":                     testClosed,
 		"state survives a restart":   testRestart,
+		"ends survive a restart":     testEnds,
 		"post answers in call order": testPostOrder,
 		"calls are linearizable":     testLinearizable,
 	} {

@@ -501,6 +501,73 @@ func testRestart(t *testing.T, b *bench) {
 	b.equal("running", running, []uint64{1, 2})
 }
 
+// testEnds ends runs in every way under every interrupt: what the store shows, and still shows after a restart, is what
+// package job has made.
+func testEnds(_ *testing.T, b *bench) {
+	policy := job.Policy{}
+	failing := func(f job.Failure) job.Outcome { return job.Outcome{Failure: &f} }
+	finish := func(o job.Outcome) func(store.Tx, *job.Job) (*job.Job, error) {
+		return func(tx store.Tx, j *job.Job) (*job.Job, error) {
+			next, _, err := j.Finish(tx.Now(), j.Run.Fence, o, policy, 0.5)
+			return next, err
+		}
+	}
+	ends := []func(store.Tx, *job.Job) (*job.Job, error){
+		finish(job.Outcome{Success: &job.Success{Result: &job.Result{Data: []byte("r"), Size: 1}}}),
+		finish(failing(job.Failure{Class: job.Application, Message: "no"})), finish(failing(job.Failure{Class: job.Infrastructure})),
+		finish(failing(job.Failure{Class: job.Malformed})), finish(failing(job.Failure{Class: job.TimedOut, Final: true})),
+		finish(failing(job.Failure{Class: job.Application, Park: true})), finish(job.Outcome{Stopped: &job.Stopped{Reason: "bye"}}),
+		finish(job.Outcome{Released: &job.Released{}}), finish(job.Outcome{Released: &job.Released{NotMe: true}}),
+		func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Lose(tx.Now(), policy, 0.5, "silent") },
+		func(tx store.Tx, j *job.Job) (*job.Job, error) {
+			if j.Interrupt.Level == job.LevelNone {
+				return j, nil
+			}
+			return j.HardDeadline(tx.Now(), policy, 0.5)
+		},
+	}
+	ask := func(level job.Level) func(store.Tx, *job.Job) (*job.Job, error) {
+		return func(tx store.Tx, j *job.Job) (*job.Job, error) {
+			next, _, err := j.RequestInterrupt(tx.Now(), job.InterruptRequest{Level: level, Source: job.SourceUser, Reason: "why", Requester: "ops"})
+			return next, err
+		}
+	}
+	levels := []func(store.Tx, *job.Job) (*job.Job, error){
+		func(_ store.Tx, j *job.Job) (*job.Job, error) { return j, nil }, ask(job.LevelRetry), ask(job.LevelCancel),
+		func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Timeout(tx.Now()) },
+		func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Park(tx.Now(), "look", "ops") },
+	}
+	var all []uint64
+	want := map[uint64]*job.Job{}
+	check := func() {
+		for i, got := range b.get(all...) {
+			b.equal(fmt.Sprint("job ", all[i]), got, want[all[i]])
+		}
+	}
+	for _, level := range levels {
+		for range ends {
+			seq := b.submit(b.spec("q"))[0].Seq
+			all = append(all, seq)
+			b.dispatch(seq)
+			b.step(seq, func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Accept(tx.Now()) })
+			b.step(seq, level)
+			b.advance(time.Second)
+			b.step(seq, func(tx store.Tx, j *job.Job) (*job.Job, error) {
+				return j.Acknowledge(tx.Now(), j.Run.Fence, j.Interrupt.Generation)
+			})
+			want[seq] = b.get(seq)[0]
+		}
+	}
+	b.Reopen()
+	check() // while they run
+	for i, seq := range all {
+		want[seq] = b.step(seq, ends[i%len(ends)])
+	}
+	check()
+	b.Reopen()
+	check()
+}
+
 func testPostOrder(t *testing.T, b *bench) {
 	const n = 500
 	var ran, answered []int
