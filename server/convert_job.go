@@ -37,7 +37,7 @@ func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, er
 		EndTime:      wireTime(j.EndTime),
 		Epoch:        j.Epoch,
 		Counters:     wireCounters(j.Counters),
-		Interrupt:    wireInterrupt(&j.Interrupt, j.Epoch, j.RunCount),
+		Interrupt:    wireInterrupt(j.Interrupt, j.Epoch, j.RunCount),
 		ParkReason:   stintv1.ParkReason(j.ParkReason),
 		RunCount:     j.RunCount,
 		Failure:      wireFailure(j.Failure),

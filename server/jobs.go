@@ -195,7 +195,7 @@ func (s *Server) InterruptJobs(ctx context.Context, m *stintv1.InterruptJobsRequ
 	for i, c := range changed {
 		r := &stintv1.InterruptResult{Id: c.id, State: stintv1.JobState(c.state)}
 		if c.job != nil {
-			r.Level = stintv1.InterruptLevel(c.job.Interrupt.Level)
+			r.Level = stintv1.InterruptLevel(c.job.Interrupted().Level)
 		}
 		switch {
 		case errors.Is(c.err, errJobNotFound) && c.state.Terminal(): // past retention, known to have ended

@@ -71,7 +71,7 @@ func hasReached(j *job.Job, until stintv1.WaitUntil) bool {
 	case stintv1.WaitUntil_WAIT_UNTIL_ACCEPTED:
 		return accepted(j)
 	case stintv1.WaitUntil_WAIT_UNTIL_INTERRUPT_ACKNOWLEDGED:
-		return j.Interrupt.Level == job.LevelNone || !j.Interrupt.AckTime.IsZero()
+		return j.Interrupted().Level == job.LevelNone || !j.Interrupted().AckTime.IsZero()
 	default:
 		return false
 	}

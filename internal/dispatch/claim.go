@@ -302,7 +302,7 @@ func (d *Dispatcher) CheckLease(ctx context.Context, id job.ID, fence uint64) (l
 		}
 		j := jobs[0].Job
 		found = true
-		l = Lease{Live: j.State == job.Running && j.Run.Fence == fence, Level: j.Interrupt.Level, Newest: j.Run.Fence}
+		l = Lease{Live: j.State == job.Running && j.Run.Fence == fence, Level: j.Interrupted().Level, Newest: j.Run.Fence}
 		if j.Run.Fence == 0 && len(j.History) > 0 {
 			l.Newest = slices.MaxFunc(j.History, func(a, b job.Run) int { return int(int64(a.Fence) - int64(b.Fence)) }).Fence
 		}

@@ -30,8 +30,8 @@ func TestDrainWithoutGrace(t *testing.T) {
 		s.succeed(held[0])
 		s.keep(10*time.Minute, held[1])
 		s.takes(0)
-		if j := r.job(held[1].Job.Seq); j.Interrupt.Level != job.LevelNone {
-			t.Errorf("interrupted: %+v", j.Interrupt)
+		if j := r.job(held[1].Job.Seq); j.Interrupted().Level != job.LevelNone {
+			t.Errorf("interrupted: %+v", j.Interrupted())
 		}
 		s.succeed(held[1])
 		s.takes(0)
@@ -77,7 +77,7 @@ func TestDrainWithGrace(t *testing.T) {
 		r.d.Drain([]job.ID{{1}}, dispatch.DrainNotice{Reason: "first", Grace: &grace})
 		r.d.Drain([]job.ID{{1}}, dispatch.DrainNotice{Reason: "deploy", Grace: &longer})
 		s.keep(grace-time.Millisecond, held...)
-		if got := r.job(held[0].Job.Seq).Interrupt.Level; got != job.LevelNone {
+		if got := r.job(held[0].Job.Seq).Interrupted().Level; got != job.LevelNone {
 			t.Errorf("too early: level %d", got)
 		}
 		r.pass(time.Millisecond)
@@ -120,7 +120,7 @@ func TestDrainNeverLowersALevel(t *testing.T) {
 		r.interrupt(seq, job.LevelCancel)
 		r.d.Drain([]job.ID{{9}}, dispatch.DrainNotice{Grace: new(time.Duration)})
 		synctest.Wait()
-		if got := r.job(seq).Interrupt; got.Level != job.LevelCancel || got.Source != job.SourceUser {
+		if got := r.job(seq).Interrupted(); got.Level != job.LevelCancel || got.Source != job.SourceUser {
 			t.Errorf("interrupt %+v", got)
 		}
 	})
@@ -143,7 +143,7 @@ func TestDrainOutlivesTheSession(t *testing.T) {
 			t.Errorf("notices %v", notices)
 		}
 		s.keep(grace, held...)
-		if got := r.job(held[0].Job.Seq).Interrupt.Source; got != job.SourceDrain {
+		if got := r.job(held[0].Job.Seq).Interrupted().Source; got != job.SourceDrain {
 			t.Errorf("after the grace the source is %d", got)
 		}
 

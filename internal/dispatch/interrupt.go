@@ -130,17 +130,17 @@ type alarm struct {
 // follow has the worker told of a new generation of the run's interrupt, and sets the run's alarm.
 func (d *Dispatcher) follow(r *run, now int64) {
 	j, a := r.job, &r.alarm
-	if g := j.Interrupt.Generation; g != r.generation {
+	if g := j.Interrupted().Generation; g != r.generation {
 		r.generation = g
 		v := Verdict{Action: Continue}
 		v.interrupt(j)
 		d.tell(r, v)
-		if at := j.Interrupt.HardTime; !at.IsZero() {
+		if at := j.Interrupted().HardTime; !at.IsZero() {
 			a.hard = now + max(1, int64(at.Sub(d.wall())))
 		}
 		a.ring(d)
 	}
-	if timeout := int64(j.Spec.Timeout); timeout > 0 && a.timeout == 0 && j.Run.State == job.RunRunning && j.Interrupt.Source != job.SourceTimeout {
+	if timeout := int64(j.Spec.Timeout); timeout > 0 && a.timeout == 0 && j.Run.State == job.RunRunning && j.Interrupted().Source != job.SourceTimeout {
 		a.timeout = now + timeout
 		a.ring(d)
 	}
@@ -149,7 +149,7 @@ func (d *Dispatcher) follow(r *run, now int64) {
 // ring sets when the clock goroutine has to look at the run.
 func (a *alarm) ring(d *Dispatcher) {
 	j := a.run.job
-	if j.Interrupt.Source == job.SourceTimeout || j.Interrupt.Level == job.LevelCancel {
+	if j.Interrupted().Source == job.SourceTimeout || j.Interrupted().Level == job.LevelCancel {
 		a.timeout = 0
 	}
 	at := a.hard
@@ -176,7 +176,7 @@ func (a *alarm) postpone(d *Dispatcher, at int64) {
 // restore sets the alarm of a run that was live when the server started: not before a full lease is over.
 func (a *alarm) restore(d *Dispatcher, now int64) {
 	j, wall := a.run.job, d.wall()
-	if at := j.Interrupt.HardTime; !at.IsZero() {
+	if at := j.Interrupted().HardTime; !at.IsZero() {
 		a.hard = now + max(1, int64(at.Sub(wall)))
 	}
 	if timeout := j.Spec.Timeout; timeout > 0 && j.Run.State == job.RunRunning {

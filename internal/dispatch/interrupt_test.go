@@ -35,8 +35,8 @@ func TestInterruptIsTold(t *testing.T) {
 		s, held := r.holding(1, r.spec("q"))
 		seq := held[0].Job.Seq
 		r.interrupt(seq, job.LevelRetry)
-		if j := r.job(seq); !j.Interrupt.DeliverTime.IsZero() {
-			t.Errorf("delivered before it was taken: %+v", j.Interrupt)
+		if j := r.job(seq); !j.Interrupted().DeliverTime.IsZero() {
+			t.Errorf("delivered before it was taken: %+v", j.Interrupted())
 		}
 		told := s.news()
 		if len(told) != 1 || told[0].Token != held[0].Token || told[0].Action != dispatch.Continue ||
@@ -47,7 +47,7 @@ func TestInterruptIsTold(t *testing.T) {
 			t.Errorf("told twice: %+v", again)
 		}
 		r.pass(0)
-		if i := r.job(seq).Interrupt; i.DeliverTime.IsZero() || !i.AckTime.IsZero() {
+		if i := r.job(seq).Interrupted(); i.DeliverTime.IsZero() || !i.AckTime.IsZero() {
 			t.Errorf("told, and recorded as %+v", i)
 		}
 		r.pass(2 * time.Second)
@@ -62,7 +62,7 @@ func TestInterruptIsTold(t *testing.T) {
 		if v := s.report(held...).Verdicts[0]; v.Action != dispatch.Continue || v.Interrupt != (job.Interrupt{}) {
 			t.Errorf("after the acknowledgement: %+v", v)
 		}
-		if i := r.job(seq).Interrupt; i.AckTime.IsZero() {
+		if i := r.job(seq).Interrupted(); i.AckTime.IsZero() {
 			t.Errorf("acknowledged, and recorded as %+v", i)
 		}
 		s.Close()
@@ -229,12 +229,12 @@ func TestDeadlinesAfterRestart(t *testing.T) {
 		s.keep(29*time.Second, held...) // the timeout was due 14 s ago
 		for _, a := range held {
 			r.expect(a.Job.Seq, job.Running)
-			if level := r.job(a.Job.Seq).Interrupt.Level; a.Job.Seq == held[0].Job.Seq && level != job.LevelNone {
+			if level := r.job(a.Job.Seq).Interrupted().Level; a.Job.Seq == held[0].Job.Seq && level != job.LevelNone {
 				t.Errorf("timed out at level %d before a lease was over", level)
 			}
 		}
 		r.pass(time.Second)
-		if i := r.job(held[0].Job.Seq).Interrupt; i.Source != job.SourceTimeout {
+		if i := r.job(held[0].Job.Seq).Interrupted(); i.Source != job.SourceTimeout {
 			t.Errorf("after a lease: %+v", i)
 		}
 		s.keep(4*time.Second, held...)

@@ -102,7 +102,7 @@ func newRun(j *job.Job) *run {
 	return &run{
 		ref: ref{j.Seq, j.Run.Fence}, job: j, queue: j.Spec.Queue, size: uint64(j.Spec.PayloadSize), unary: j.Run.Unary,
 		applied: true, synced: true, sent: true, accepted: j.Run.State == job.RunRunning,
-		generation: j.Interrupt.Generation,
+		generation: j.Interrupted().Generation,
 	}
 }
 

@@ -391,8 +391,8 @@ func verdict(j *job.Job, r ref) Verdict {
 
 // interrupt adds the job's interrupt, if there is one.
 func (v *Verdict) interrupt(j *job.Job) {
-	if j.Interrupt.Level != job.LevelNone {
-		v.Interrupt, v.Epoch, v.Run = j.Interrupt, j.Epoch, j.Run.Number
+	if j.Interrupted().Level != job.LevelNone {
+		v.Interrupt, v.Epoch, v.Run = *j.Interrupt, j.Epoch, j.Run.Number
 	}
 }
 

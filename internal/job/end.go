@@ -49,7 +49,7 @@ func (j *Job) Lose(now time.Time, p Policy, rnd float64, note string) (*Job, err
 // HardDeadline abandons an interrupted run that has not ended in time: its worker may still be executing. p is the
 // queue's policy and rnd, in [0,1), the jitter. Errors: ErrLevel if nobody interrupted it, ErrIllegal.
 func (j *Job) HardDeadline(now time.Time, p Policy, rnd float64) (*Job, error) {
-	if j.phase() == running && j.Interrupt.Level == LevelNone {
+	if j.phase() == running && j.Interrupted().Level == LevelNone {
 		return nil, ErrLevel
 	}
 	return j.change(EventHardDeadline, func(n *Job) {
@@ -59,13 +59,13 @@ func (j *Job) HardDeadline(now time.Time, p Policy, rnd float64) (*Job, error) {
 
 // endRun ends the live run and moves it to the history.
 func (j *Job) endRun(t terms, e ending) {
-	run, interrupt := j.Run, j.Interrupt
-	j.Run, j.Interrupt = Run{}, Interrupt{}
+	run, interrupt := j.Run, j.Interrupted()
+	j.Run, j.Interrupt = Run{}, nil
 	if interrupt.Level != LevelNone {
 		ended := interrupt.ended(t.now, interruptEnds[e.state])
 		run.Interrupt = &ended
 		if interrupt.Level == LevelCancel { // which belongs to the job
-			j.Interrupt = ended
+			j.Interrupt = &ended
 		}
 	}
 	j.settle(t, interrupt, &run, e)
@@ -202,7 +202,7 @@ func (j *Job) outOfTime(t terms) bool {
 func (j *Job) park(reason ParkReason, build string, request Interrupt) {
 	j.ParkReason, j.ParkBuild = reason, build
 	if reason == ParkOperator {
-		j.Interrupt = Interrupt{
+		j.Interrupt = &Interrupt{
 			Source: request.Source, Reason: request.Reason, Requester: request.Requester,
 			RequestTime: request.RequestTime, Park: true,
 		}

@@ -33,7 +33,7 @@ func (j *Job) Finish(now time.Time, fence uint64, o Outcome, p Policy, rnd float
 				n.accept(now)
 			}
 			if e.note == "" && e.state == RunInterrupted {
-				e.note = n.Interrupt.Reason
+				e.note = n.Interrupted().Reason
 			}
 			n.endRun(t, e)
 		})

@@ -60,14 +60,14 @@ func (j *Job) interrupt(now time.Time, r InterruptRequest) (next *Job, effect In
 	case j.phase() == dispatched:
 		effect = EffectWithdrawn
 		next, err = j.change(event, func(n *Job) { n.raise(now, r); n.withdraw(now, r.Policy) })
-	case j.phase() == running && r.Level > j.Interrupt.Level:
+	case j.phase() == running && r.Level > j.Interrupted().Level:
 		effect = EffectRequested
 		next, err = j.change(event, func(n *Job) { n.raise(now, r) })
-	case j.phase() == running && r.Level < j.Interrupt.Level:
+	case j.phase() == running && r.Level < j.Interrupted().Level:
 		err = ErrDowngrade
-	case j.phase() == running && j.Interrupt.hastened(now, r) != j.Interrupt:
+	case j.phase() == running && j.Interrupted().hastened(now, r) != j.Interrupted():
 		effect = EffectRequested
-		next, err = j.change(event, func(n *Job) { n.Interrupt = j.Interrupt.hastened(now, r) })
+		next, err = j.change(event, func(n *Job) { n.Interrupt = new(j.Interrupted().hastened(now, r)) })
 	case j.phase() == running:
 		effect = EffectUnchanged
 		next, err = j.unchanged(event)
@@ -75,8 +75,9 @@ func (j *Job) interrupt(now time.Time, r InterruptRequest) (next *Job, effect In
 		effect = EffectCancelled
 		next, err = j.change(event, func(n *Job) {
 			n.raise(now, r)
-			n.Interrupt = n.Interrupt.ended(now, EndNoRun)
-			n.Interrupt.GraceTime, n.Interrupt.HardTime = time.Time{}, time.Time{} // nobody has to hurry
+			ended := n.Interrupted().ended(now, EndNoRun)
+			ended.GraceTime, ended.HardTime = time.Time{}, time.Time{} // nobody has to hurry
+			n.Interrupt = &ended
 			n.enter(now, Cancelled)
 		})
 	default:
@@ -90,13 +91,13 @@ func (j *Job) interrupt(now time.Time, r InterruptRequest) (next *Job, effect In
 // but a success is a failure of class TIMEOUT. It takes the place of another RETRY, which has no hard deadline and so
 // might never end. It returns j itself if the run timed out before, or under CANCEL. Errors: ErrIllegal.
 func (j *Job) Timeout(now time.Time) (*Job, error) {
-	if j.Interrupt.Level == LevelCancel || j.Interrupt.Source == SourceTimeout {
+	if j.Interrupted().Level == LevelCancel || j.Interrupted().Source == SourceTimeout {
 		return j.unchanged(EventTimeout)
 	}
 	grace, hard := TimeoutGrace, TimeoutHard
 	request := InterruptRequest{Level: LevelRetry, Source: SourceTimeout, Reason: "timeout", Grace: &grace, HardDeadline: &hard}
-	if j.Interrupt.Park {
-		request.Reason, request.Requester = j.Interrupt.Reason, j.Interrupt.Requester
+	if j.Interrupted().Park {
+		request.Reason, request.Requester = j.Interrupted().Reason, j.Interrupted().Requester
 	}
 	return j.change(EventTimeout, func(n *Job) { n.raise(now, request) })
 }
@@ -106,7 +107,7 @@ func (j *Job) Timeout(now time.Time) (*Job, error) {
 // returns j itself if it is parked by an operator already, or about to be, or under CANCEL. Errors: ErrIllegal.
 func (j *Job) Park(now time.Time, reason, requester string) (*Job, error) {
 	request := InterruptRequest{Level: LevelRetry, Source: SourceUser, Reason: reason, Requester: requester}
-	if j.State.Terminal() || j.Interrupt.Park || j.Interrupt.Level == LevelCancel {
+	if j.State.Terminal() || j.Interrupted().Park || j.Interrupted().Level == LevelCancel {
 		return j.unchanged(EventPark)
 	}
 	return j.change(EventPark, func(n *Job) {
@@ -120,15 +121,15 @@ func (j *Job) Park(now time.Time, reason, requester string) (*Job, error) {
 		default:
 			n.raise(now, request)
 			n.enter(now, Parked)
-			n.park(ParkOperator, "", n.Interrupt)
+			n.park(ParkOperator, "", n.Interrupted())
 		}
 	})
 }
 
 // parkLater makes the run's end park the job. The source and time of an interrupt that stands go on: a timeout stays one.
 func (j *Job) parkLater(now time.Time, r InterruptRequest) {
-	if j.Interrupt.Level == LevelRetry {
-		r.Source, now = j.Interrupt.Source, j.Interrupt.RequestTime
+	if j.Interrupted().Level == LevelRetry {
+		r.Source, now = j.Interrupted().Source, j.Interrupted().RequestTime
 	}
 	j.raise(now, r)
 	j.Interrupt.Park = true
@@ -137,12 +138,12 @@ func (j *Job) parkLater(now time.Time, r InterruptRequest) {
 // raise sets the interrupt. Of two deadlines the earlier holds. An operator's wish to park outlives other interrupts, but
 // not CANCEL, which has no use for it.
 func (j *Job) raise(now time.Time, r InterruptRequest) {
-	was := j.Interrupt
+	was := j.Interrupted()
 	if was.Level == LevelNone {
 		was.GraceTime, was.HardTime = time.Time{}, time.Time{}
 	}
 	grace, hard := r.deadlines(now)
-	j.Interrupt = Interrupt{
+	j.Interrupt = &Interrupt{
 		Level: r.Level, Generation: was.Generation + 1, Source: r.Source,
 		Reason: r.Reason, Requester: r.Requester, RequestTime: now,
 		GraceTime: earlier(was.GraceTime, grace), HardTime: earlier(was.HardTime, hard),
@@ -206,33 +207,34 @@ var interruptEnds = [...]InterruptEnd{
 // Deliver notes that this generation of the live run's interrupt was sent to its worker. It returns j itself if that
 // was known, or if the run or the generation is another by now. Errors: ErrIllegal.
 func (j *Job) Deliver(now time.Time, fence uint64, generation uint32) (*Job, error) {
-	if !j.interruptedAt(fence, generation) || !j.Interrupt.DeliverTime.IsZero() {
+	if !j.interruptedAt(fence, generation) || !j.Interrupted().DeliverTime.IsZero() {
 		return j, nil
 	}
-	return j.change(EventDeliver, func(n *Job) { n.Interrupt.DeliverTime = later(now, n.Interrupt.RequestTime) })
+	i := j.Interrupted()
+	i.DeliverTime = later(now, i.RequestTime)
+	return j.change(EventDeliver, func(n *Job) { n.Interrupt = &i })
 }
 
 // Acknowledge notes that the live run's worker acts on this generation of its interrupt. It returns j itself if that was
 // known, or if the run or the generation is another by now. Errors: ErrIllegal.
 func (j *Job) Acknowledge(now time.Time, fence uint64, generation uint32) (*Job, error) {
-	if !j.interruptedAt(fence, generation) || !j.Interrupt.AckTime.IsZero() {
+	if !j.interruptedAt(fence, generation) || !j.Interrupted().AckTime.IsZero() {
 		return j, nil
 	}
-	return j.change(EventAcknowledge, func(n *Job) {
-		i := &n.Interrupt
-		if i.DeliverTime.IsZero() {
-			i.DeliverTime = later(now, i.RequestTime)
-		}
-		i.AckTime = later(now, i.DeliverTime)
-	})
+	i := j.Interrupted()
+	if i.DeliverTime.IsZero() {
+		i.DeliverTime = later(now, i.RequestTime)
+	}
+	i.AckTime = later(now, i.DeliverTime)
+	return j.change(EventAcknowledge, func(n *Job) { n.Interrupt = &i })
 }
 
 // interruptedAt reports whether the run is live and stands under this generation of its interrupt.
 func (j *Job) interruptedAt(fence uint64, generation uint32) bool {
-	return j.phase() == running && j.Run.Fence == fence && j.Interrupt.Level != LevelNone && j.Interrupt.Generation == generation
+	return j.phase() == running && j.Run.Fence == fence && j.Interrupted().Level != LevelNone && j.Interrupted().Generation == generation
 }
 
 // withdraw takes a run back that its worker has not named: the interrupt acts at once.
 func (j *Job) withdraw(now time.Time, p Policy) {
-	j.endRun(termsOf(j, now, p, 0), ending{state: RunWithdrawn, note: j.Interrupt.Reason})
+	j.endRun(termsOf(j, now, p, 0), ending{state: RunWithdrawn, note: j.Interrupted().Reason})
 }

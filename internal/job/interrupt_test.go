@@ -51,14 +51,14 @@ func TestInterruptDeadlines(t *testing.T) {
 			t.Errorf("%s: %+v", name, i)
 		}
 	}
-	timedOut := must(t)(m.interrupted(m.running(), LevelRetry).Timeout(at(second))).Interrupt
+	timedOut := must(t)(m.interrupted(m.running(), LevelRetry).Timeout(at(second))).Interrupted()
 	if !timedOut.GraceTime.Equal(at(second+TimeoutGrace)) || !timedOut.HardTime.Equal(at(second+TimeoutHard)) {
 		t.Errorf("timeout: %+v", timedOut)
 	}
 	if again := must(t)(m.running().Timeout(t0)); true {
 		next, effect, err := request(again, at(second), with(retry, &second, nil))
-		if err != nil || effect != EffectRequested || next.Interrupt.Source != SourceTimeout {
-			t.Errorf("a RETRY makes another thing of a timeout: %+v, %v", next.Interrupt, err)
+		if err != nil || effect != EffectRequested || next.Interrupted().Source != SourceTimeout {
+			t.Errorf("a RETRY makes another thing of a timeout: %+v, %v", next.Interrupted(), err)
 		}
 	}
 }
@@ -93,7 +93,7 @@ func TestInterruptPhases(t *testing.T) {
 	if i := acked.Interrupt; !i.DeliverTime.Equal(at(time.Second)) || !i.AckTime.Equal(at(2*time.Second)) || i.End != EndNone {
 		t.Errorf("%+v", i)
 	}
-	if i := must(t)(j.Acknowledge(at(time.Second), fence, 1)).Interrupt; !i.DeliverTime.Equal(at(time.Second)) {
+	if i := must(t)(j.Acknowledge(at(time.Second), fence, 1)).Interrupted(); !i.DeliverTime.Equal(at(time.Second)) {
 		t.Errorf("acknowledged, so it was delivered: %+v", i)
 	}
 	raised := m.interrupted(acked, LevelCancel)
@@ -120,7 +120,7 @@ func TestInterruptEnds(t *testing.T) {
 		for _, level := range []Level{LevelRetry, LevelCancel} {
 			under := m.interrupted(m.running(), level)
 			after := end.do(under)
-			got, want := after.History[0].Interrupt, under.Interrupt.ended(t0, end.want)
+			got, want := after.History[0].Interrupt, under.Interrupted().ended(t0, end.want)
 			if got == nil || *got != want {
 				t.Errorf("%s under %d: %+v, want %+v", name, level, got, want)
 			}
@@ -128,16 +128,16 @@ func TestInterruptEnds(t *testing.T) {
 			if level == LevelCancel {
 				kept = want
 			}
-			if after.Interrupt != kept {
-				t.Errorf("%s under %d leaves %+v, want %+v", name, level, after.Interrupt, kept)
+			if after.Interrupted() != kept {
+				t.Errorf("%s under %d leaves %+v, want %+v", name, level, after.Interrupted(), kept)
 			}
 		}
 	}
 	withdrawn := m.interrupted(m.dispatch(m.ready()), LevelCancel)
-	if withdrawn.Interrupt.End != EndWithdrawn || withdrawn.History[0].Interrupt.End != EndWithdrawn {
-		t.Errorf("withdrawn: %+v", withdrawn.Interrupt)
+	if withdrawn.Interrupted().End != EndWithdrawn || withdrawn.History[0].Interrupt.End != EndWithdrawn {
+		t.Errorf("withdrawn: %+v", withdrawn.Interrupted())
 	}
-	if i := m.interrupted(m.ready(), LevelCancel).Interrupt; i.End != EndNoRun || i.EndTime.IsZero() || !i.GraceTime.IsZero() || !i.HardTime.IsZero() {
+	if i := m.interrupted(m.ready(), LevelCancel).Interrupted(); i.End != EndNoRun || i.EndTime.IsZero() || !i.GraceTime.IsZero() || !i.HardTime.IsZero() {
 		t.Errorf("cancelled while waiting: %+v", i)
 	}
 	lost := m.lost(m.interrupted(m.running(), LevelRetry))

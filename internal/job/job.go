@@ -68,7 +68,7 @@ type Job struct {
 	RunCount uint32 // runs so far, the live one included
 	History  []Run  // ended runs, oldest first: the first and the last HistoryEdge
 
-	Interrupt  Interrupt
+	Interrupt  *Interrupt // nil: none
 	ParkReason ParkReason
 	ParkBuild  string    // the build whose run parked it
 	ReleasedBy []string  // the builds that released it from being parked, oldest first: the last ReleasesKept
@@ -79,30 +79,37 @@ type Job struct {
 	Actions    []Action  // of people, oldest first: the last ActionsMax
 }
 
-// Run is one attempt by one worker.
+// Interrupted is the job's interrupt as it stands; zero if there is none.
+func (j *Job) Interrupted() Interrupt {
+	if j.Interrupt == nil {
+		return Interrupt{}
+	}
+	return *j.Interrupt
+}
+
+// Run is one attempt by one worker. Its small fields stand together, for every version of a running job holds one.
 type Run struct {
 	Number       uint32 // from 1, within the job; never starts again
+	Epoch        uint32 // it was dispatched in
 	Fence        uint64 // store-wide, never reused
 	State        RunState
-	Worker       string // the worker's name
-	Instance     ID     // the worker process
-	Build        string // the worker's build
-	Unary        bool   // claimed by a call, lives by its lease alone until a hello lists it
-	Lease        time.Duration
+	Unary        bool        // claimed by a call, lives by its lease alone until a hello lists it
 	LostContact  LostContact // what its worker does when the server does not answer
+	Charged      Counter     // what its end cost the job; a late finish takes it back
+	Worker       string      // the worker's name
+	Instance     ID          // the worker process
+	Build        string      // the worker's build
+	Lease        time.Duration
 	DispatchTime time.Time
 	AcceptTime   time.Time // zero until accepted
 	EndTime      time.Time
 	Failure      *Failure
 	Note         string     // why it ended, when no failure says it
 	Interrupt    *Interrupt // under which it ended; nil: none
-
-	Epoch   uint32  // the epoch it was dispatched in
-	Charged Counter // what its end cost the job; a late finish takes it back
 }
 
-// Interrupt is a job's interrupt as it stands. It is zero without one, but for one case: a job that an operator parked
-// keeps the request here, with Park set, at level none.
+// Interrupt is a job's interrupt as it stands, immutable as the job. A job that an operator parked keeps the request here
+// with Park set, at level none.
 type Interrupt struct {
 	Level       Level
 	Generation  uint32 // counts the requests that changed something, from 1

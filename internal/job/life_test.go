@@ -59,8 +59,8 @@ func (l *life) work(t *rapid.T) {
 		"lose":          func(j *Job) (*Job, error) { return j.Lose(l.now, Policy{}, rnd, "silent") },
 		"timeout":       func(j *Job) (*Job, error) { return j.Timeout(l.now) },
 		"hard deadline": func(j *Job) (*Job, error) { return j.HardDeadline(l.now, Policy{}, rnd) },
-		"deliver":       func(j *Job) (*Job, error) { return j.Deliver(l.now, j.Run.Fence, j.Interrupt.Generation) },
-		"acknowledge":   func(j *Job) (*Job, error) { return j.Acknowledge(l.now, j.Run.Fence, j.Interrupt.Generation) },
+		"deliver":       func(j *Job) (*Job, error) { return j.Deliver(l.now, j.Run.Fence, j.Interrupted().Generation) },
+		"acknowledge":   func(j *Job) (*Job, error) { return j.Acknowledge(l.now, j.Run.Fence, j.Interrupted().Generation) },
 	})
 }
 
@@ -134,8 +134,8 @@ func (l *life) take(t *rapid.T, name string, do func(*Job) (*Job, error)) {
 		t.Fatalf("%s leads from a success to %s", name, next.State)
 	case next.Epoch != before.Epoch && (name != "retry" && name != "new build" || next.Counters != Counters{}):
 		t.Fatalf("%s opens epoch %d with %+v", name, next.Epoch, next.Counters)
-	case next.Epoch == before.Epoch && (sameRun || before.Interrupt.Level == LevelCancel) &&
-		next.Interrupt.Level < before.Interrupt.Level:
+	case next.Epoch == before.Epoch && (sameRun || before.Interrupted().Level == LevelCancel) &&
+		next.Interrupted().Level < before.Interrupted().Level:
 		t.Fatalf("%s lets the level fall", name)
 	case next.RunCount != before.RunCount && name != "dispatch":
 		t.Fatalf("%s makes a run", name)
@@ -153,14 +153,14 @@ func (l *life) check(t *rapid.T) {
 		"end iff terminal":              j.State.Terminal() == j.EndTime.IsZero(),
 		"reason iff PARKED":             (j.State == Parked) != (j.ParkReason != ParkNone),
 		"result iff SUCCEEDED":          (j.State == Succeeded) != (j.Result != nil),
-		"level without a run":           j.State.Waiting() && j.Interrupt.Level != LevelNone,
-		"RETRY outlives its run":        j.State.Terminal() && j.Interrupt.Level == LevelRetry,
-		"request without a level": j.Interrupt.Level == LevelNone && j.Interrupt != (Interrupt{}) &&
+		"level without a run":           j.State.Waiting() && j.Interrupted().Level != LevelNone,
+		"RETRY outlives its run":        j.State.Terminal() && j.Interrupted().Level == LevelRetry,
+		"request without a level": j.Interrupted().Level == LevelNone && j.Interrupted() != (Interrupt{}) &&
 			j.ParkReason != ParkOperator,
-		"level DISPATCHED":        j.phase() == dispatched && j.Interrupt != (Interrupt{}),
-		"an end while it stands":  (j.Interrupt.End != EndNone) != (j.State.Terminal() && j.Interrupt.Level == LevelCancel),
-		"acknowledged unsent":     !j.Interrupt.AckTime.IsZero() && j.Interrupt.DeliverTime.IsZero(),
-		"wish to park at the end": j.State.Terminal() && j.Interrupt.Park,
+		"level DISPATCHED":        j.phase() == dispatched && j.Interrupted() != (Interrupt{}),
+		"an end while it stands":  (j.Interrupted().End != EndNone) != (j.State.Terminal() && j.Interrupted().Level == LevelCancel),
+		"acknowledged unsent":     !j.Interrupted().AckTime.IsZero() && j.Interrupted().DeliverTime.IsZero(),
+		"wish to park at the end": j.State.Terminal() && j.Interrupted().Park,
 		"dispatched before ready": j.State == Running && j.Run.DispatchTime.Before(j.ReadyTime),
 		"ended before begun":      j.EndTime.Before(j.SubmitTime) && j.State.Terminal(),
 	} {

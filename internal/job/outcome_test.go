@@ -132,11 +132,11 @@ func checkEnd(t *testing.T, level, end string, j *Job) {
 	if strings.HasSuffix(level, "CANCEL") {
 		left = LevelCancel
 	}
-	if j.Interrupt.Level != left {
-		t.Errorf("interrupt left: %+v", j.Interrupt)
+	if j.Interrupted().Level != left {
+		t.Errorf("interrupt left: %+v", j.Interrupted())
 	}
-	if j.ParkReason == ParkOperator && (j.Interrupt.Requester != "ops" || j.Interrupt.Reason != "look" || j.ParkBuild != "") {
-		t.Errorf("who parked it is lost: %+v, build %q", j.Interrupt, j.ParkBuild)
+	if j.ParkReason == ParkOperator && (j.Interrupted().Requester != "ops" || j.Interrupted().Reason != "look" || j.ParkBuild != "") {
+		t.Errorf("who parked it is lost: %+v, build %q", j.Interrupted(), j.ParkBuild)
 	}
 	if j.State == Parked && j.ParkReason != ParkOperator && j.ParkBuild != "b1" {
 		t.Errorf("parked by build %q", j.ParkBuild)

@@ -79,7 +79,7 @@ func (j *Job) reopen(now time.Time) {
 	j.Epoch++
 	j.EpochTime = now
 	j.Counters = Counters{}
-	j.Interrupt = Interrupt{}
+	j.Interrupt = nil
 	j.Failure, j.Result = nil, nil
 	j.StartBy, j.EndTime = time.Time{}, time.Time{}
 }

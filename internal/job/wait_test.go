@@ -164,8 +164,8 @@ func TestInterruptEffects(t *testing.T) {
 		if unchanged := effect == EffectNoRun || effect == EffectUnchanged; unchanged != (next == c.job) {
 			t.Errorf("%s × %d: the same pointer: %v", c.name, c.level, next == c.job)
 		}
-		if effect == EffectRequested && next.Interrupt.Generation != c.job.Interrupt.Generation+1 {
-			t.Errorf("%s × %d: generation %d", c.name, c.level, next.Interrupt.Generation)
+		if effect == EffectRequested && next.Interrupted().Generation != c.job.Interrupted().Generation+1 {
+			t.Errorf("%s × %d: generation %d", c.name, c.level, next.Interrupted().Generation)
 		}
 		if effect == EffectWithdrawn && next.History[0].Note != "why" {
 			t.Errorf("%s × %d: note %q", c.name, c.level, next.History[0].Note)
@@ -181,15 +181,15 @@ func TestPark(t *testing.T) {
 	} {
 		got := must(t)(j.Park(at(time.Minute), "look", "ops"))
 		want := Interrupt{Source: SourceUser, Reason: "look", Requester: "ops", RequestTime: at(time.Minute), Park: true}
-		if got.State != Parked || got.ParkReason != ParkOperator || got.Interrupt != want {
-			t.Errorf("%s: %s, %+v", name, got.State, got.Interrupt)
+		if got.State != Parked || got.ParkReason != ParkOperator || got.Interrupted() != want {
+			t.Errorf("%s: %s, %+v", name, got.State, got.Interrupted())
 		}
 		if again := must(t)(got.Park(t0, "twice", "ops")); again != got {
 			t.Errorf("%s: parked twice", name)
 		}
 	}
 	timedOut := must(t)(m.running().Timeout(at(time.Second)))
-	got := must(t)(timedOut.Park(at(time.Minute), "look", "ops")).Interrupt
+	got := must(t)(timedOut.Park(at(time.Minute), "look", "ops")).Interrupted()
 	want := Interrupt{
 		Level: LevelRetry, Generation: 2, Source: SourceTimeout, Reason: "look", Requester: "ops",
 		RequestTime: at(time.Second), GraceTime: at(11 * time.Second), HardTime: at(61 * time.Second), Park: true,
@@ -198,17 +198,17 @@ func TestPark(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	if same := must(t)(timedOut.Timeout(at(time.Minute))); same != timedOut {
-		t.Errorf("timed out twice: %+v", same.Interrupt)
+		t.Errorf("timed out twice: %+v", same.Interrupted())
 	}
-	later := must(t)(must(t)(m.running().Park(t0, "look", "ops")).Timeout(at(time.Minute))).Interrupt
+	later := must(t)(must(t)(m.running().Park(t0, "look", "ops")).Timeout(at(time.Minute))).Interrupted()
 	if later.Source != SourceTimeout || later.RequestTime != at(time.Minute) || later.Requester != "ops" {
 		t.Errorf("timeout after park: %+v", later)
 	}
 	underCancel := m.interrupted(m.running(), LevelCancel)
 	if same := must(t)(underCancel.Timeout(t0)); same != underCancel {
-		t.Errorf("timeout under CANCEL: %+v", same.Interrupt)
+		t.Errorf("timeout under CANCEL: %+v", same.Interrupted())
 	}
 	if same := must(t)(underCancel.Park(t0, "look", "ops")); same != underCancel {
-		t.Errorf("park under CANCEL: %+v", same.Interrupt)
+		t.Errorf("park under CANCEL: %+v", same.Interrupted())
 	}
 }

@@ -114,7 +114,7 @@ func someJob() *job.Job {
 		Counters:   job.Counters{Attempts: 1, Crashes: 2, Interrupts: 3, Snoozes: 4, Deliveries: 5},
 		SubmitTime: now, ReadyTime: now, DueTime: now.Add(time.Hour), StartBy: now, EndTime: now, EpochTime: now, ReadySeq: 6,
 		Run: run, RunCount: 2, History: []job.Run{run},
-		Interrupt: job.Interrupt{
+		Interrupt: &job.Interrupt{
 			Level: job.LevelCancel, Generation: 2, Source: job.SourceDrain, Reason: "r", Requester: "q", RequestTime: now, Park: true,
 		},
 		ParkReason: job.ParkWorker, ParkBuild: "b", ReleasedBy: []string{"b", "c"}, Avoid: job.ID{7}, AvoidUntil: now,

@@ -251,8 +251,8 @@ func writeStatus(w *writer, j *job.Job) {
 	if j.Counters != (job.Counters{}) {
 		w.message(12, func(w *writer) { writeCounters(w, &j.Counters) })
 	}
-	if j.Interrupt != (job.Interrupt{}) {
-		w.message(13, func(w *writer) { writeInterrupt(w, &j.Interrupt, base) })
+	if j.Interrupt != nil {
+		w.message(13, func(w *writer) { writeInterrupt(w, j.Interrupt, base) })
 	}
 	w.uint(14, uint64(j.ParkReason))
 	w.str(15, j.ParkBuild)
@@ -326,7 +326,8 @@ func readStatusPart(j *job.Job, r *reader, base int64) error {
 	case 12:
 		return readCounters(&j.Counters, r.raw)
 	case 13:
-		return readInterrupt(&j.Interrupt, r.raw, base)
+		j.Interrupt = &job.Interrupt{}
+		return readInterrupt(j.Interrupt, r.raw, base)
 	case 18:
 		j.Failure = &job.Failure{}
 		return readFailure(j.Failure, r.raw)

@@ -152,10 +152,10 @@ func (m *model) moveOne(r *rapid.T) {
 		"cancel":    interrupt(job.LevelCancel),
 		"interrupt": interrupt(job.LevelRetry),
 		"deliver": func(tx clock, j *job.Job) (*job.Job, error) {
-			return j.Deliver(tx.Now(), j.Run.Fence, j.Interrupt.Generation)
+			return j.Deliver(tx.Now(), j.Run.Fence, j.Interrupted().Generation)
 		},
 		"acknowledge": func(tx clock, j *job.Job) (*job.Job, error) {
-			return j.Acknowledge(tx.Now(), j.Run.Fence, j.Interrupt.Generation)
+			return j.Acknowledge(tx.Now(), j.Run.Fence, j.Interrupted().Generation)
 		},
 		"timeout": func(tx clock, j *job.Job) (*job.Job, error) { return j.Timeout(tx.Now()) },
 		"abandon": func(tx clock, j *job.Job) (*job.Job, error) { return j.HardDeadline(tx.Now(), policy, 0.5) },

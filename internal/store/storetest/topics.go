@@ -520,7 +520,7 @@ func testEnds(_ *testing.T, b *bench) {
 		finish(job.Outcome{Released: &job.Released{}}), finish(job.Outcome{Released: &job.Released{NotMe: true}}),
 		func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Lose(tx.Now(), policy, 0.5, "silent") },
 		func(tx store.Tx, j *job.Job) (*job.Job, error) {
-			if j.Interrupt.Level == job.LevelNone {
+			if j.Interrupted().Level == job.LevelNone {
 				return j, nil
 			}
 			return j.HardDeadline(tx.Now(), policy, 0.5)
@@ -553,7 +553,7 @@ func testEnds(_ *testing.T, b *bench) {
 			b.step(seq, level)
 			b.advance(time.Second)
 			b.step(seq, func(tx store.Tx, j *job.Job) (*job.Job, error) {
-				return j.Acknowledge(tx.Now(), j.Run.Fence, j.Interrupt.Generation)
+				return j.Acknowledge(tx.Now(), j.Run.Fence, j.Interrupted().Generation)
 			})
 			want[seq] = b.get(seq)[0]
 		}
