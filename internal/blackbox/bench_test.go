@@ -76,13 +76,13 @@ func TestBench(t *testing.T) {
 			t.Errorf("the result of %s is %+v; a part of it is missing", result.Name, result)
 		}
 		q := result.Latency
-		if (q != nil) != (result.Name == "latency") {
+		if (q != nil) != (result.Name == "latency" || result.Name == "interrupt") {
 			t.Errorf("the result of %s has the latency %v", result.Name, q)
 		} else if q != nil && (q.P50 <= 0 || q.P90 < q.P50 || q.P99 < q.P90 || q.P999 < q.P99 || q.Max < q.P999) {
 			t.Errorf("the latencies are %+v; they must grow", *q)
 		}
 	}
-	want := "submit drain life latency single-submit single-drain single-life unary-submit unary-drain"
+	want := "submit drain life latency interrupt single-submit single-drain single-life unary-submit unary-drain"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("the results are %s, want %s", got, want)
 	}
