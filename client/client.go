@@ -131,9 +131,14 @@ func (c *Client) Get(ctx context.Context, id string) (*stintv1.Job, error) {
 // Wait waits until a job is terminal or PARKED and returns it whole. It outlasts lost connections and restarts of the
 // server, until ctx ends.
 func (c *Client) Wait(ctx context.Context, id string) (*stintv1.Job, error) {
+	return c.WaitUntil(ctx, id, stintv1.WaitUntil_WAIT_UNTIL_END)
+}
+
+// WaitUntil waits as Wait does until a job has come as far as until says.
+func (c *Client) WaitUntil(ctx context.Context, id string, until stintv1.WaitUntil) (*stintv1.Job, error) {
 	var pause pacer
 	for {
-		job, err := c.waitOnce(ctx, id, &pause)
+		job, err := c.waitOnce(ctx, id, until, &pause)
 		if err == nil {
 			return job, nil
 		}
@@ -147,11 +152,11 @@ func (c *Client) Wait(ctx context.Context, id string) (*stintv1.Job, error) {
 }
 
 // waitOnce waits over one stream. A stream that is silent for longer than the server's promise is given up.
-func (c *Client) waitOnce(ctx context.Context, id string, pause *pacer) (*stintv1.Job, error) {
+func (c *Client) waitOnce(ctx context.Context, id string, until stintv1.WaitUntil, pause *pacer) (*stintv1.Job, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stream, err := c.jobs.WaitJob(ctx, &stintv1.WaitJobRequest{
-		Id: id, Until: stintv1.WaitUntil_WAIT_UNTIL_END, View: stintv1.JobView_JOB_VIEW_FULL,
+		Id: id, Until: until, View: stintv1.JobView_JOB_VIEW_FULL,
 	}, grpc.WaitForReady(true))
 	if err != nil {
 		return nil, err

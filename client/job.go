@@ -34,6 +34,9 @@ type Job struct {
 	StartBy time.Time
 	// Lease is how long a run may be silent before it is taken for lost; zero means by the queue.
 	Lease time.Duration
+	// Timeout is how long a run may take, from acceptance, before it is interrupted and counts as a failure of class
+	// TIMEOUT unless it still succeeds; zero means as long as it takes.
+	Timeout time.Duration
 	// Retry is how it is tried again; nil means by the queue.
 	Retry *stintv1.RetryPolicy
 	// Labels are for finding it again.
@@ -86,6 +89,9 @@ func (j Job) spec(ctx context.Context) (*stintv1.JobSpec, *ItemError) {
 	}
 	if j.Lease != 0 {
 		spec.Lease = durationpb.New(j.Lease)
+	}
+	if j.Timeout != 0 {
+		spec.Timeout = durationpb.New(j.Timeout)
 	}
 	return spec, j.unsendable(spec)
 }

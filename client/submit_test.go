@@ -45,7 +45,7 @@ func TestSubmitSendsTheWholeJob(t *testing.T) {
 		at := time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)
 		answers, err := c.Submit(ctx, Job{
 			Queue: "q", Payload: []byte("p"), ContentType: "text/plain", Priority: stintv1.Priority_PRIORITY_HIGH, RunAt: at,
-			StartBy: at.Add(time.Hour), Lease: time.Minute, Retry: &stintv1.RetryPolicy{MaxAttempts: 3},
+			StartBy: at.Add(time.Hour), Lease: time.Minute, Timeout: time.Hour, Retry: &stintv1.RetryPolicy{MaxAttempts: 3},
 			Labels: map[string]string{"k": "v"}, Subject: "s",
 		})
 		if err != nil || answers[0].Err != nil || answers[0].Existing || answers[0].State != stintv1.JobState_JOB_STATE_READY {
@@ -58,7 +58,7 @@ func TestSubmitSendsTheWholeJob(t *testing.T) {
 			Id: answers[0].ID, Queue: "q",
 			Payload:  &stintv1.Payload{Content: &stintv1.Payload_Data{Data: []byte("p")}, ContentType: "text/plain"},
 			Priority: stintv1.Priority_PRIORITY_HIGH, Start: &stintv1.JobSpec_RunAt{RunAt: timestamppb.New(at)},
-			StartBy: timestamppb.New(at.Add(time.Hour)), Lease: seconds(60), Retry: &stintv1.RetryPolicy{MaxAttempts: 3},
+			StartBy: timestamppb.New(at.Add(time.Hour)), Lease: seconds(60), Timeout: seconds(3600), Retry: &stintv1.RetryPolicy{MaxAttempts: 3},
 			Labels: map[string]string{"k": "v"}, Subject: "s",
 			TraceContext: &stintv1.TraceContext{Traceparent: "00-01000000000000000000000000000000-0200000000000000-01"},
 		}
@@ -323,6 +323,9 @@ func TestWaitOutlastsBrokenStreams(t *testing.T) {
 		calls := 0
 		s.waitJob = func(req *stintv1.WaitJobRequest, stream grpc.ServerStreamingServer[stintv1.WaitJobResponse]) error {
 			calls++
+			if req.Until != stintv1.WaitUntil_WAIT_UNTIL_END {
+				t.Errorf("until = %v", req.Until)
+			}
 			if err := stream.Send(&stintv1.WaitJobResponse{Job: &stintv1.Job{Id: req.Id, State: stintv1.JobState_JOB_STATE_READY}}); err != nil {
 				return err
 			}

@@ -85,6 +85,9 @@ func (g *globals) interruptJobs(ctx context.Context, c *client.Client, req *stin
 		}
 	})
 	for _, r := range answer.GetResults() {
+		if refused := r.GetError(); refused.GetReason() == stintv1.Reason_REASON_INTERRUPT_TOO_LATE {
+			refused.Message += " (" + stateName(r.GetState()) + ")"
+		}
 		errs.tell(r.GetId(), r.GetError())
 	}
 	if err != nil {

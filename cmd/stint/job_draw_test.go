@@ -31,6 +31,11 @@ func TestDrawJob(t *testing.T) {
 		Stack:   []*stintv1.StackFrame{{Function: "main" + hostile, File: "main.go" + hostile, Line: 7}},
 		Process: &stintv1.ProcessExit{ExitCode: 3, StderrTail: "first\n\tsecond\x1b[31m\n"},
 	}
+	ofRun := &stintv1.Interrupt{
+		Level: stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL, Source: stintv1.InterruptSource_INTERRUPT_SOURCE_DRAIN, Requester: hostile,
+		RequestTime: after(12), DeliverTime: after(13), AcknowledgeTime: after(14), EndTime: after(20),
+		End: stintv1.InterruptEnd_INTERRUPT_END_FAILED,
+	}
 	job := &stintv1.Job{
 		Id: someID, Queue: "media/video", State: stintv1.JobState_JOB_STATE_PARKED, ParkReason: stintv1.ParkReason_PARK_REASON_CRASHES,
 		Priority: stintv1.Priority_PRIORITY_HIGH, Subject: "order" + hostile, Labels: map[string]string{"b": hostile, "a": "1"},
@@ -39,15 +44,20 @@ func TestDrawJob(t *testing.T) {
 		Policy:   &stintv1.JobPolicy{Lease: durationpb.New(30 * time.Second), Retry: &stintv1.RetryPolicy{MaxAttempts: 3}},
 		Interrupt: &stintv1.Interrupt{
 			Level: stintv1.InterruptLevel_INTERRUPT_LEVEL_RETRY, Source: stintv1.InterruptSource_INTERRUPT_SOURCE_USER,
-			Requester: "eve" + hostile, Reason: "why" + hostile, RequestTime: after(2),
+			Requester: "eve" + hostile, Reason: "why" + hostile, RequestTime: after(2), GraceTime: after(12), HardDeadlineTime: after(62),
+		},
+		Timeout: durationpb.New(90 * time.Second),
+		Actions: []*stintv1.Action{
+			{Kind: stintv1.ActionKind_ACTION_KIND_INTERRUPT_RETRY, Requester: "eve" + hostile, Reason: "why" + hostile, Time: after(2)},
+			{Kind: stintv1.ActionKind_ACTION_KIND_PARK, Time: after(3)},
 		},
 		Payload:      &stintv1.Payload{Content: &stintv1.Payload_Data{Data: []byte("in" + hostile)}, ContentType: "text/plain" + hostile},
 		Result:       &stintv1.Payload{Content: &stintv1.Payload_Data{Data: []byte{0xff, 0}}},
 		TraceContext: &stintv1.TraceContext{Traceparent: "00-1-2-01"},
 		History: []*stintv1.Run{
-			{Number: 1, Fence: 11, State: stintv1.RunState_RUN_STATE_FAILED, Worker: "w" + hostile, DispatchTime: after(0), AcceptTime: after(10), EndTime: after(20), Failure: failure},
+			{Number: 1, Fence: 11, State: stintv1.RunState_RUN_STATE_FAILED, Worker: "w" + hostile, DispatchTime: after(0), AcceptTime: after(10), EndTime: after(20), Failure: failure, Interrupt: ofRun},
 			{Number: 4, Fence: 17, State: stintv1.RunState_RUN_STATE_UNDELIVERED, DispatchTime: after(20), EndTime: after(30), Note: "not acknowledged" + hostile},
-			{Number: 5, Fence: 18, State: stintv1.RunState_RUN_STATE_LOST, Worker: "w", DispatchTime: after(30), AcceptTime: after(30), EndTime: after(40)},
+			{Number: 5, Fence: 18, State: stintv1.RunState_RUN_STATE_LOST, Worker: "w", DispatchTime: after(30), AcceptTime: after(30), EndTime: after(40), Interrupt: ofRun},
 		},
 	}
 	want := `Job        018f4e7a-1c2d-4000-8000-000000000001
@@ -59,11 +69,13 @@ Labels     a=1 b=·[2J···a
 Submitted  2026-11-24T12:00:00.000Z
 Due        2026-11-24T12:00:01.000Z
 Start by   2026-11-24T13:00:00.000Z
+Timeout    1m30s
 Ended      2026-11-24T12:00:40.000Z
 Epoch      2
 Counters   attempts 2, deliveries 1
 Policy     lease 30s, retry attempts=3
 Interrupt  RETRY by USER eve·[2J···a at 2026-11-24T12:00:02.000Z: why·[2J···a
+           grace 10s, hard deadline 1m0s
 Trace      00-1-2-01
 Payload    10 bytes, text/plain·[2J···a: in·[2J···a
 Result     2 bytes
@@ -78,10 +90,21 @@ Runs (5)
 Run 1: APPLICATION failure, exit·[2J···a: exit status 3·[2J···a
   caused by io·[2J···a: broken·[2J···a
   at main·[2J···a (main.go·[2J···a:7)
+  interrupted: CANCEL by DRAIN ·[2J···a
+  delivered after 1s, acknowledged after 2s, FAILED after 8s
   |     first
   |     second·[31m
 
 Run 4: not acknowledged·[2J···a
+
+Run 5: LOST
+  interrupted: CANCEL by DRAIN ·[2J···a
+  delivered after 1s, acknowledged after 2s, FAILED after 8s
+
+Actions
+  WHEN                      WHAT             WHO          WHY
+  2026-11-24T12:00:02.000Z  INTERRUPT_RETRY  eve·[2J···a  why·[2J···a
+  2026-11-24T12:00:03.000Z  PARK             -            -
 `
 	want = strings.Replace(want, "  |     first\n", "  | first\n", 1)
 	var got bytes.Buffer

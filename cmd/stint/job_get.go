@@ -24,7 +24,7 @@ const preview = 400
 func newJobGetCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:     "get ID",
-		Short:   "Show a job with the history of its runs",
+		Short:   "Show a job with the history of its runs and what people did to it",
 		Example: "  stint job get 018f4e7a-1c2d-7000-8000-000000000001",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -57,17 +57,21 @@ func drawJob(w io.Writer, job *stintv1.Job, now time.Time) {
 	field("Submitted", timeText(job.GetSubmitTime()))
 	field("Due", timeText(job.GetDueTime()))
 	field("Start by", timeText(job.GetStartBy()))
+	if job.GetTimeout() != nil {
+		field("Timeout", job.GetTimeout().AsDuration().String())
+	}
 	field("Ended", timeText(job.GetEndTime()))
 	if job.GetEpoch() > 1 {
 		field("Epoch", fmt.Sprint(job.GetEpoch()))
 	}
 	field("Counters", counterText(job.GetCounters()))
 	field("Policy", jobPolicyText(job.GetPolicy()))
-	field("Interrupt", interruptText(job.GetInterrupt()))
+	drawInterrupt(w, job.GetInterrupt())
 	field("Trace", job.GetTraceContext().GetTraceparent())
 	field("Payload", payloadText(job.GetPayload()))
 	field("Result", payloadText(job.GetResult()))
 	drawRuns(w, job, now)
+	drawActions(w, job.GetActions())
 }
 
 func stateText(job *stintv1.Job) string {
@@ -123,26 +127,6 @@ func policyText(p *stintv1.QueuePolicy) string {
 		parts = append(parts, "on lost contact "+strings.ToLower(name(c, "LOST_CONTACT_")))
 	}
 	return strings.Join(parts, ", ")
-}
-
-// interruptText is an interrupt in a line: at no level, the wish of who parked the job.
-func interruptText(i *stintv1.Interrupt) string {
-	if i.GetSource() == stintv1.InterruptSource_INTERRUPT_SOURCE_UNSPECIFIED {
-		return ""
-	}
-	level := name(i.GetLevel(), "INTERRUPT_LEVEL_")
-	if i.GetLevel() == stintv1.InterruptLevel_INTERRUPT_LEVEL_NONE {
-		level = "PARK"
-	}
-	text := fmt.Sprintf("%s by %s", level, name(i.GetSource(), "INTERRUPT_SOURCE_"))
-	if i.GetRequester() != "" {
-		text += " " + i.GetRequester()
-	}
-	text += " at " + timeText(i.GetRequestTime())
-	if i.GetReason() != "" {
-		text += ": " + i.GetReason()
-	}
-	return text
 }
 
 // payloadText is the beginning of a payload if it is text, and its size.

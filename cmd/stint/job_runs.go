@@ -53,11 +53,16 @@ func endName(job *stintv1.Job) string {
 // drawEnd writes why a run ended, if there is something to say.
 func drawEnd(w io.Writer, run *stintv1.Run) {
 	f := run.GetFailure()
-	if f == nil && run.GetNote() == "" {
+	if f == nil && run.GetNote() == "" && run.GetInterrupt() == nil {
 		return
 	}
 	if f == nil {
-		fmt.Fprintf(w, "\nRun %d: %s\n", run.GetNumber(), plain(run.GetNote()))
+		text := run.GetNote()
+		if text == "" {
+			text = runStateName(run.GetState())
+		}
+		fmt.Fprintf(w, "\nRun %d: %s\n", run.GetNumber(), plain(text))
+		drawRunInterrupt(w, run)
 		return
 	}
 	text := name(f.GetClass(), "FAILURE_CLASS_") + " failure"
@@ -71,6 +76,7 @@ func drawEnd(w io.Writer, run *stintv1.Run) {
 	for _, frame := range f.GetStack() {
 		fmt.Fprintf(w, "  at %s (%s:%d)\n", plain(frame.GetFunction()), plain(frame.GetFile()), frame.GetLine())
 	}
+	drawRunInterrupt(w, run)
 	writeTail(w, "  ", f)
 }
 

@@ -144,7 +144,7 @@ func TestJobInterruptRetryDelete(t *testing.T) {
 	if out := ok(t, server, "job", "get", running); !strings.Contains(out, "Interrupt  CANCEL by USER ") || !strings.Contains(out, ": wrong file\n") {
 		t.Errorf("the interrupted job:\n%s", out)
 	}
-	wantCode(t, stint(t, "", server, "job", "interrupt", "--level", "cancel", waiting), 4, waiting+": INTERRUPT_TOO_LATE: ")
+	wantCode(t, stint(t, "", server, "job", "interrupt", "--level", "cancel", waiting), 4, waiting+": INTERRUPT_TOO_LATE: the job is terminal (CANCELLED)\n")
 
 	wantCode(t, stint(t, "", server, "job", "delete", running), 4, running+": RUN_ACTIVE: ")
 	got = stint(t, "", server, "job", "retry", waiting, running, someID)
@@ -238,6 +238,37 @@ func TestJobWait(t *testing.T) {
 	if got := <-ended; got.code != 8 || !strings.Contains(squeeze(got.stdout), running+" running SUCCEEDED 1") {
 		t.Errorf("got %+v", got)
 	}
+}
+
+// A job can be waited for before its end: until a worker has begun, and until its worker acts on an interrupt. It has no
+// outcome then that the exit code could tell; one that ended first does.
+func TestJobWaitUntil(t *testing.T) {
+	server := at(t)
+	c := dial(t, server)
+	running, cancelled := submit(t, server, "q"), submit(t, server, "other")
+	ok(t, server, "job", "interrupt", "--level", "cancel", cancelled)
+	wait := []string{server, "job", "wait", "--timeout", "1m", "--until"}
+	token := claim(t, c, "q")
+	if got := stint(t, "", append(wait, "accepted", running)...); got.code != 0 || got.stderr != "" || !strings.Contains(squeeze(got.stdout), running+" q RUNNING 1") {
+		t.Errorf("until accepted: %+v", got)
+	}
+	if got := stint(t, "", append(wait, "interrupt-acknowledged", running)...); got.code != 0 {
+		t.Errorf("until an interrupt that nobody asked for is acknowledged: %+v", got)
+	}
+	ok(t, server, "job", "interrupt", "--level", "retry", running)
+	wantCode(t, stint(t, "", server, "job", "wait", "--until", "interrupt-acknowledged", "--timeout", "100ms", running), 124, "timed out")
+	_, err := c.Workers().HeartbeatRuns(t.Context(), &stintv1.HeartbeatRunsRequest{
+		LeaseTokens: []string{token}, InterruptAcks: []*stintv1.InterruptAck{{LeaseToken: token, Generation: 1}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := stint(t, "", append(wait, "interrupt-acknowledged", running)...)
+	if got.code != 0 || !strings.Contains(squeeze(got.stdout), running+" q RUNNING 1") {
+		t.Errorf("until the interrupt is acknowledged: %+v", got)
+	}
+	wantCode(t, stint(t, "", append(wait, "accepted", running, cancelled)...), 6, cancelled+" is CANCELLED\n")
+	wantCode(t, stint(t, "", append(wait, "later", running)...), 2, "--until \"later\": want one of end, accepted, interrupt-acknowledged")
 }
 
 func TestQueueCommands(t *testing.T) {

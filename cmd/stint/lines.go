@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stintrun/stint/client"
+	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 )
 
 // maxLine is the longest line that is sent: the largest payload that a server can be set to take.
@@ -200,7 +201,7 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 func (g *globals) waitForLines(ctx context.Context, c *client.Client, ids []string) error {
 	ended := outcomes{}
 	var failed error
-	for w := range waitEach(ctx, c, ids) {
+	for w := range waitEach(ctx, c, ids, stintv1.WaitUntil_WAIT_UNTIL_END) {
 		if w.err != nil {
 			failed = cmp.Or(failed, w.err)
 			continue

@@ -22,11 +22,11 @@ import (
 type submission struct {
 	id, json, data, contentType, priority, runAt, startBy, subject string
 
-	delay, lease time.Duration
-	attempts     uint32
-	retry        retryPolicy
-	labels       []string
-	lines, wait  bool
+	delay, lease, runTimeout time.Duration
+	attempts                 uint32
+	retry                    retryPolicy
+	labels                   []string
+	lines, wait              bool
 }
 
 func newSubmitCommand(g *globals) *cobra.Command {
@@ -80,6 +80,8 @@ func (s *submission) flags(c *cobra.Command) {
 	f.StringVar(&s.runAt, "run-at", "", "start it not before this time (2026-01-31T15:04:05Z)")
 	f.StringVar(&s.startBy, "start-by", "", "let it expire if it has not started by this time")
 	f.DurationVar(&s.lease, "lease", 0, "how long a run may be silent before it is taken for lost (default: the queue's)")
+	f.DurationVar(&s.runTimeout, "run-timeout", 0,
+		"how long a run may take before it is interrupted and has failed, unless it still succeeds (default: as long as it takes)")
 	f.Uint32Var(&s.attempts, "max-attempts", 0, "how many failed attempts it may have (default: the queue's)")
 	f.Var(&s.retry, "retry", "how it is tried again, see above (default: the queue's)")
 	f.StringArrayVar(&s.labels, "label", nil, "a label KEY=VALUE; may be repeated")
@@ -96,7 +98,11 @@ func (s *submission) flags(c *cobra.Command) {
 func (s *submission) job(queue string, stdin io.Reader) (client.Job, error) {
 	job := client.Job{
 		ID: s.id, Queue: queue, ContentType: s.contentType, Delay: s.delay, Lease: s.lease, Subject: s.subject,
-		Retry: s.retry.RetryPolicy,
+		Timeout: s.runTimeout, Retry: s.retry.RetryPolicy,
+	}
+	// The server would call it "timeout", which is a flag of its own.
+	if s.runTimeout != 0 && s.runTimeout < time.Millisecond {
+		return job, fmt.Errorf("--run-timeout %s: want 1ms or more", s.runTimeout)
 	}
 	if s.attempts > 0 {
 		job.Retry = &stintv1.RetryPolicy{MaxAttempts: s.attempts}

@@ -23,7 +23,7 @@ func TestSubmitFlags(t *testing.T) {
 	server := at(t)
 	t.Setenv("TRACEPARENT", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	out := ok(t, server, "submit", "media/video", "--id", someID, "--json", `{"a": 1}`, "--priority", "very-high",
-		"--run-at", "2100-01-01T00:00:00Z", "--start-by", "2100-01-02T01:00:00+01:00", "--lease", "90s", "--max-attempts", "3",
+		"--run-at", "2100-01-01T00:00:00Z", "--start-by", "2100-01-02T01:00:00+01:00", "--lease", "90s", "--run-timeout", "5m", "--max-attempts", "3",
 		"--label", "a=1", "--label", "b=2", "--subject", "order/4711", "-o", "json")
 	var answer stintv1.SubmitJobsResponse
 	if err := protojson.Unmarshal([]byte(out), &answer); err != nil {
@@ -40,7 +40,7 @@ func TestSubmitFlags(t *testing.T) {
 		Payload: &stintv1.Payload{Content: &stintv1.Payload_Data{Data: []byte(`{"a": 1}`)}, ContentType: "application/json"},
 		DueTime: timestamppb.New(at2100), StartBy: timestamppb.New(at2100.AddDate(0, 0, 1)),
 		Policy: &stintv1.JobPolicy{Lease: durationpb.New(90 * time.Second), Retry: &stintv1.RetryPolicy{MaxAttempts: 3}},
-		Labels: map[string]string{"a": "1", "b": "2"}, Subject: "order/4711",
+		Labels: map[string]string{"a": "1", "b": "2"}, Subject: "order/4711", Timeout: durationpb.New(5 * time.Minute),
 		TraceContext: &stintv1.TraceContext{Traceparent: os.Getenv("TRACEPARENT")},
 	}
 	ofDefaults := protocmp.IgnoreFields(&stintv1.RetryPolicy{}, "exponential", "on_failure", "interrupt_delay")
@@ -110,6 +110,9 @@ func TestSubmitRefuses(t *testing.T) {
 		{"q --colour red", "unknown flag: --colour"},
 		{"q --delay=-5s", "INVALID_FIELD: delay: "},
 		{"q --lease 1s", "INVALID_FIELD: lease: "},
+		{"q --run-timeout=-1s", "--run-timeout -1s: want 1ms or more"},
+		{"q --run-timeout 999us", "--run-timeout 999µs: want 1ms or more"},
+		{"q --run-timeout 90000h", "INVALID_FIELD: timeout: "},
 		{"q --id 4711", "INVALID_FIELD: id: "},
 		{"Q", "INVALID_FIELD: queue: "},
 		{"q --timeout=-1s", "--timeout -1s: must not be negative"},

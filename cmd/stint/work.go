@@ -53,7 +53,8 @@ descriptor 3, or to the file named by STINT_RESULT_FILE, is the job's result. No
   anything else       a failed attempt, tried again by the job's retry policy; kept with the last 4 KiB of standard error
 
 When a run is interrupted, or this worker is stopped, the program's process group gets SIGTERM, and SIGKILL after the
-interrupt's grace, or --grace if it names none; level and reason stand in $STINT_INTERRUPT_FILE. Any end after that signal is an interruption, unless a result was written
+interrupt's grace, or --grace if it names none; level and reason stand in $STINT_INTERRUPT_FILE. An interrupt of a higher
+level rewrites that file and repeats the signal. Any end after the signal is an interruption, unless a result was written
 before it. When the run is no longer this worker's, its group is killed at once.`,
 		Example: `  stint work thumbnails --concurrency 4 -- ./thumbnail.sh
   stint work numbers --until-empty -- sh -c 'cat >/dev/null'`,
