@@ -164,7 +164,9 @@ func TestDrainedWorker(t *testing.T) {
 	if got := worker.word("file"); !strings.HasPrefix(got, "RETRY") || !strings.Contains(got, "new kernel") {
 		t.Errorf("the interrupt file says %q, want RETRY and why", got)
 	}
-	s.settled(id)
+	if code := worker.end(patience); code != 0 {
+		t.Errorf("the drained worker ended with %d", code)
+	}
 	job := s.job(id)
 	run := job.GetHistory()[0]
 	if job.GetState() != stintv1.JobState_JOB_STATE_SCHEDULED || run.GetState() != stintv1.RunState_RUN_STATE_INTERRUPTED ||
@@ -174,16 +176,6 @@ func TestDrainedWorker(t *testing.T) {
 	}
 	if shown := s.must("job", "get", id); !strings.Contains(shown, "interrupted: RETRY by DRAIN") {
 		t.Errorf("job get does not show the drain:\n%s", shown)
-	}
-}
-
-// settled waits until a job does not run.
-func (s *server) settled(id string) {
-	s.t.Helper()
-	for deadline := time.Now().Add(patience); s.job(id).GetRun() != nil; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.t.Fatalf("the job still runs after %v", patience)
-		}
 	}
 }
 
