@@ -232,3 +232,33 @@ func TestInterruptRefusals(t *testing.T) {
 		t.Errorf("what was refused is kept: %v, %v", job.GetInterrupt(), job.GetActions())
 	}
 }
+
+// TestJobThatKillsItsWorker is PARKED after three crashes while the other jobs of its queue get done, and released once
+// by a new build of the worker.
+func TestJobThatKillsItsWorker(t *testing.T) {
+	t.Parallel()
+	s := serve(t, t.TempDir())
+	script := `read x; [ "$x" != bad ] || kill -9 $PPID; exit 0`
+	bad := s.submit("q", "bad\n", "--lease", "5s")
+	var good []string
+	for range 3 {
+		good = append(good, s.submit("q", "good\n", "--lease", "5s"))
+		s.work("q", []string{"--build", "v1"}, script).end(patience)
+	}
+	last := s.work("q", []string{"--build", "v1"}, script)
+	for _, id := range good {
+		s.must("job", "wait", id)
+	}
+	if r := s.run("job", "wait", bad); r.code == 0 || s.job(bad).GetParkReason() != stintv1.ParkReason_PARK_REASON_CRASHES {
+		t.Errorf("job wait: %+v; the job is %v for %v, want PARKED for CRASHES", r, s.job(bad).GetState(), s.job(bad).GetParkReason())
+	}
+	last.signal(syscall.SIGTERM)
+	if code := last.end(patience); code != 0 {
+		t.Errorf("the worker ended with %d", code)
+	}
+	s.work("q", []string{"--build", "v2"}, "echo got it").word("got")
+	s.must("job", "wait", bad)
+	if job := s.job(bad); job.GetEpoch() != 2 {
+		t.Errorf("the job is in epoch %d, want 2: a new build has released it", job.GetEpoch())
+	}
+}
