@@ -164,6 +164,8 @@ type submitRun struct {
 	horizon time.Time
 	full    bool
 	queue   *store.Queue // of the last new job; mostly all are of one
+	plainOf *store.Queue // the queue whose policy in force is plain
+	plain   job.Policy
 	change  [1]store.Change
 }
 
@@ -186,7 +188,7 @@ func (r *submitRun) create(item *submission) (result, error) {
 		r.queue = queue
 	}
 	j := job.New(item.startingFrom(r.now), r.now)
-	answer := result{job: j, created: true, state: j.State, policy: job.Effective(j.Spec, r.queue.Policy)}
+	answer := result{job: j, created: true, state: j.State, policy: r.policyOf(j.Spec)}
 	r.change[0].New = j
 	err := r.tx.Put(r.change[:]...)
 	if errors.Is(err, store.ErrFull) { // it has become full just now
@@ -194,6 +196,17 @@ func (r *submitRun) create(item *submission) (result, error) {
 		return result{err: errStorageFull}, nil
 	}
 	return answer, err
+}
+
+// policyOf is the policy in force for a new job. Most have none of their own, and share their queue's.
+func (r *submitRun) policyOf(s *job.Spec) job.Policy {
+	if s.Lease != 0 || s.Retry != (job.RetryPolicy{}) {
+		return job.Effective(s, r.queue.Policy)
+	}
+	if r.plainOf != r.queue {
+		r.plainOf, r.plain = r.queue, job.Effective(s, r.queue.Policy)
+	}
+	return r.plain
 }
 
 // existing answers for an id that a job has.

@@ -87,7 +87,7 @@ func (d *Dispatcher) grant(now int64) {
 			}
 			d.deadlines.set(&r.deadline, max(r.deadline.at, now+lease))
 		}
-		if r.live() {
+		if r.live() && r.alarm != nil {
 			r.alarm.postpone(d, now+r.lease())
 		}
 	}

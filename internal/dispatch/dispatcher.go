@@ -137,7 +137,7 @@ func (d *Dispatcher) restore(r store.Reader) error {
 		w.info.Worker, w.info.Build = j.Run.Worker, j.Run.Build
 		made := d.add(newRun(j), w)
 		d.deadlines.set(&made.deadline, now+made.lease())
-		made.alarm.restore(d, now)
+		d.rearm(made, now)
 		return true
 	})
 	d.nextDue = r.Now() // look once; the store then says when next

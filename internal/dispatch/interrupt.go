@@ -127,29 +127,48 @@ type alarm struct {
 	hard    int64 // when it is abandoned; 0: never
 }
 
+// arm is the run's alarm, which it has from now on.
+func (r *run) arm() *alarm {
+	if r.alarm == nil {
+		r.alarm = &alarm{run: r}
+		r.alarm.of = r.alarm
+	}
+	return r.alarm
+}
+
+// disarm takes the alarm of a run away that has ended.
+func (d *Dispatcher) disarm(r *run) {
+	if r.alarm != nil {
+		d.deadlines.drop(&r.alarm.deadline)
+	}
+}
+
 // follow has the worker told of a new generation of the run's interrupt, and sets the run's alarm.
 func (d *Dispatcher) follow(r *run, now int64) {
-	j, a := r.job, &r.alarm
-	if g := j.Interrupted().Generation; g != r.generation {
-		r.generation = g
+	j := r.job
+	if i := j.Interrupt; i != nil && i.Generation != r.generation {
+		r.generation = i.Generation
 		v := Verdict{Action: Continue}
 		v.interrupt(j)
 		d.tell(r, v)
-		if at := j.Interrupted().HardTime; !at.IsZero() {
-			a.hard = now + max(1, int64(at.Sub(d.wall())))
+		a := r.arm()
+		if !i.HardTime.IsZero() {
+			a.hard = now + max(1, int64(i.HardTime.Sub(d.wall())))
 		}
 		a.ring(d)
 	}
-	if timeout := int64(j.Spec.Timeout); timeout > 0 && a.timeout == 0 && j.Run.State == job.RunRunning && j.Interrupted().Source != job.SourceTimeout {
-		a.timeout = now + timeout
-		a.ring(d)
+	timeout := int64(j.Spec.Timeout)
+	if timeout > 0 && j.Run.State == job.RunRunning && j.Interrupted().Source != job.SourceTimeout {
+		if a := r.arm(); a.timeout == 0 {
+			a.timeout = now + timeout
+			a.ring(d)
+		}
 	}
 }
 
 // ring sets when the clock goroutine has to look at the run.
 func (a *alarm) ring(d *Dispatcher) {
-	j := a.run.job
-	if j.Interrupted().Source == job.SourceTimeout || j.Interrupted().Level == job.LevelCancel {
+	if i := a.run.job.Interrupted(); i.Source == job.SourceTimeout || i.Level == job.LevelCancel {
 		a.timeout = 0
 	}
 	at := a.hard
@@ -173,16 +192,21 @@ func (a *alarm) postpone(d *Dispatcher, at int64) {
 	a.ring(d)
 }
 
-// restore sets the alarm of a run that was live when the server started: not before a full lease is over.
-func (a *alarm) restore(d *Dispatcher, now int64) {
-	j, wall := a.run.job, d.wall()
-	if at := j.Interrupted().HardTime; !at.IsZero() {
-		a.hard = now + max(1, int64(at.Sub(wall)))
+// rearm sets the alarm of a run that was live when the server started: not before a full lease is over.
+func (d *Dispatcher) rearm(r *run, now int64) {
+	j, wall := r.job, d.wall()
+	timeout, i := j.Spec.Timeout, j.Interrupted()
+	if timeout == 0 && i.HardTime.IsZero() {
+		return
 	}
-	if timeout := j.Spec.Timeout; timeout > 0 && j.Run.State == job.RunRunning {
+	a := r.arm()
+	if !i.HardTime.IsZero() {
+		a.hard = now + max(1, int64(i.HardTime.Sub(wall)))
+	}
+	if timeout > 0 && j.Run.State == job.RunRunning {
 		a.timeout = now + max(1, int64(j.Run.AcceptTime.Add(timeout).Sub(wall)))
 	}
-	a.postpone(d, now+a.run.lease())
+	a.postpone(d, now+r.lease())
 }
 
 // soundAlarms interrupts the runs whose timeout is over, and leaves those behind whose hard deadline is.
@@ -227,7 +251,7 @@ func (d *Dispatcher) alarmed(due []*run) (timedOut, overdue []ref) {
 	defer d.mu.Unlock()
 	now := d.now()
 	for _, r := range due {
-		switch a := &r.alarm; {
+		switch a := r.alarm; {
 		case !r.live():
 		case a.hard != 0 && a.hard <= now:
 			overdue = append(overdue, r.ref)

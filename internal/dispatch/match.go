@@ -229,8 +229,7 @@ func (m *matcher) give(c *cursor, j *job.Job, p *pool) bool {
 	m.claims++
 	to := p.to
 	to.Fence = m.tx.NextFence()
-	policy := job.Effective(j.Spec, c.policy)
-	to.Lease, to.LostContact = policy.Lease, policy.LostContact
+	to.Lease, to.LostContact = job.LeaseOf(j.Spec, c.policy), c.policy.LostContact
 	next, err := j.Dispatch(m.now, to)
 	if errors.Is(err, job.ErrStartBy) {
 		next, err = j.Wake(m.now)

@@ -28,7 +28,7 @@ type run struct {
 
 	generation uint32   // of its interrupt, as applied; 0: none
 	news       *Verdict // on disk and not yet told: a new generation of its interrupt, or that it must stop
-	alarm      alarm
+	alarm      *alarm   // nil: its job has no timeout and it is not interrupted
 
 	listed     uint64 // the last turn whose report listed it
 	deadline   deadline
@@ -43,7 +43,7 @@ func (r *run) lease() int64 { return int64(r.job.Run.Lease) }
 
 // add makes a run known. It is counted in no pool.
 func (d *Dispatcher) add(r *run, w *worker) *run {
-	r.deadline.of, r.alarm.of, r.alarm.run = r, &r.alarm, r
+	r.deadline.of = r
 	d.runs[r.fence] = r
 	w.add(r)
 	return r
@@ -57,7 +57,7 @@ func (d *Dispatcher) free(r *run) {
 	delete(d.runs, r.fence)
 	r.worker.remove(r)
 	d.deadlines.drop(&r.deadline)
-	d.deadlines.drop(&r.alarm.deadline)
+	d.disarm(r)
 	r.ended, r.job = true, nil
 	d.unplace(r)
 }
@@ -128,7 +128,7 @@ func (d *Dispatcher) ended(fence uint64, j *job.Job) {
 	}
 	r.ended, r.job = true, nil
 	d.deadlines.drop(&r.deadline)
-	d.deadlines.drop(&r.alarm.deadline)
+	d.disarm(r)
 	d.tell(r, Verdict{Action: Stop, Reason: stopReason(how)})
 }
 

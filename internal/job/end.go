@@ -8,7 +8,7 @@ import (
 // terms are what follows an end by policy, and when.
 type terms struct {
 	now   time.Time
-	retry RetryPolicy // in full; not read where a run was not delivered
+	retry RetryPolicy // in full; not read where a run was not delivered, or succeeded
 	rnd   float64     // in [0,1)
 }
 

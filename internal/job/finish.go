@@ -26,7 +26,10 @@ func (j *Job) Finish(now time.Time, fence uint64, o Outcome, p Policy, rnd float
 	if !ok {
 		return j, 0, ErrNoOutcome
 	}
-	t := termsOf(j, now, p, rnd)
+	t := terms{now: now}
+	if e.state != RunSucceeded {
+		t = termsOf(j, now, p, rnd)
+	}
 	if j.State == Running && j.Run.Fence == fence {
 		return j.recorded(finishEvents[e.state], func(n *Job) {
 			if n.Run.State == RunDispatched {

@@ -43,10 +43,13 @@ const (
 // explicit zero (-1 ns) stays one, so Effective of its own result changes nothing.
 func Effective(s *Spec, q Policy) Policy {
 	return Policy{
-		Lease: cmp.Or(s.Lease, q.Lease, DefaultLease), Retry: s.Retry.or(q.Retry),
+		Lease: LeaseOf(s, q), Retry: s.Retry.or(q.Retry),
 		LostContact: q.LostContact,
 	}
 }
+
+// LeaseOf is the lease in force for a job.
+func LeaseOf(s *Spec, q Policy) time.Duration { return cmp.Or(s.Lease, q.Lease, DefaultLease) }
 
 // or is r with what it leaves open from q, and then from the defaults. The numbers of a curve are taken from policies
 // with the same curve only: those of another say nothing about it.
