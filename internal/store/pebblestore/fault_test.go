@@ -113,13 +113,15 @@ func TestHungDisk(t *testing.T) {
 	hangs.Store(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	wrote := freshID()
-	answer := make(chan error)
+	answer, ran := make(chan error), make(chan struct{})
 	go func() {
 		answer <- s.Update(ctx, func(tx store.Tx) error {
+			defer close(ran)
 			return tx.Put(store.Change{New: job.New(&job.Spec{ID: wrote, Queue: "q", Priority: job.Normal}, tx.Now())})
 		})
 	}()
-	<-hung
+	<-hung // maybe in a sync of the batch before
+	<-ran
 	cancel()
 	if err := <-answer; !errors.Is(err, context.Canceled) {
 		t.Errorf("the update ended with %v", err)
