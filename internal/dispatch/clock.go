@@ -167,16 +167,11 @@ func (d *Dispatcher) reapRuns(due []*run) {
 	if len(due) == 0 {
 		return
 	}
-	var ended []*run
-	ok := d.judgeDue("end runs whose time is over", func(tx store.Tx) error {
-		var notes []string
-		ended, notes = d.overdue(due)
+	d.judgeDue("end runs whose time is over", func(tx store.Tx) error {
+		ended, notes := d.overdue(due)
 		return reapAll(tx, ended, notes)
 	})
-	if !ok {
-		ended = nil
-	}
-	d.reaped(due, ended)
+	d.reaped(due)
 }
 
 // judgeDue runs a transaction that acts on deadlines; it reports whether it did. fn looks at them again: it runs after every
@@ -238,15 +233,10 @@ func reapAll(tx store.Tx, runs []*run, notes []string) error {
 	return b.close()
 }
 
-// reaped puts back what was not ended after all, and ends the sessions that do not read.
-func (d *Dispatcher) reaped(due, ended []*run) {
+// reaped puts back what was not ended after all.
+func (d *Dispatcher) reaped(due []*run) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, r := range ended {
-		if s := r.session; s != nil && r.sent && !r.accepted {
-			d.end(s, ErrDelivery)
-		}
-	}
 	again := d.now() + int64(sweepEvery)
 	for _, r := range due {
 		if r.live() && r.deadline.key == 0 {

@@ -14,6 +14,7 @@ const newsMax = 1000
 type news struct {
 	run     *run
 	verdict Verdict
+	unread  bool // instead: the run ended because it was never acknowledged
 }
 
 // InterruptAck is a worker's word that it acts on an interrupt.
@@ -25,13 +26,18 @@ type InterruptAck struct {
 // tell has the run's worker told when the batch under construction is on disk.
 func (d *Dispatcher) tell(r *run, v Verdict) {
 	v.Token = d.tokens.seal(r.ref)
-	d.unsealed.news = append(d.unsealed.news, news{r, v})
+	d.unsealed.news = append(d.unsealed.news, news{run: r, verdict: v})
 }
 
 // spread hands news to the run's session. Older news of the same run that was not told yet is no news any more.
+// A session that does not acknowledge what it was sent is not read: it ends.
 func (d *Dispatcher) spread(n news) {
 	r, s := n.run, n.run.session
 	if s == nil || s.err != nil || d.runs[r.fence] != r {
+		return
+	}
+	if n.unread {
+		d.end(s, ErrDelivery)
 		return
 	}
 	if r.news == nil {

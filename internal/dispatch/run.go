@@ -129,6 +129,10 @@ func (d *Dispatcher) ended(fence uint64, j *job.Job) {
 	r.ended, r.job = true, nil
 	d.deadlines.drop(&r.deadline)
 	d.disarm(r)
+	if how == job.RunUndelivered {
+		d.unsealed.news = append(d.unsealed.news, news{run: r, unread: true})
+		return
+	}
 	d.tell(r, Verdict{Action: Stop, Reason: stopReason(how)})
 }
 
