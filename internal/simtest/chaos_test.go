@@ -24,8 +24,10 @@ func crash(s *sim) { s.crashFor(50*s.harm.n(3), s.away()) }
 // crashBehindStall crashes a server that has a lot that is not synced.
 func crashBehindStall(s *sim) {
 	s.note("the disk stands still")
+	from := time.Now()
 	s.up.disk.shut()
 	s.harm.rest(nil, 0, 5*time.Second)
+	s.witness.troubled(from)
 	crash(s)
 }
 

@@ -45,6 +45,7 @@ func (w *witness) ended(j *stintv1.Job) {
 	if !terminal(j.GetState()) {
 		w.blame("job %s has not ended: %v", l.id, j)
 	}
+	w.governed(l, j)
 	var results []string
 	for _, h := range j.GetHistory() {
 		if p := w.pauses[j.GetQueue()]; p != nil && p.hold(h.GetDispatchTime().AsTime()) {

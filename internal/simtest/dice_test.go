@@ -50,13 +50,22 @@ func (d *dice) rest(done <-chan struct{}, least, most time.Duration) bool {
 	}
 }
 
-// eachSeed runs a test in a bubble for so many seeds, twenty times as many in a soak, one in short mode (the race
-// detector makes each fifteen times slower), or for the one of STINT_SIM_SEED.
+// soaks reports whether the long settings are asked for.
+func soaks() bool { return os.Getenv("STINT_SOAK") == "1" }
+
+// eachSeed runs a test in a bubble for so many seeds, twenty times as many in a soak.
 func eachSeed(t *testing.T, seeds int, test func(t *testing.T, seed uint64)) {
-	first := uint64(1)
-	if os.Getenv("STINT_SOAK") == "1" {
+	if soaks() {
 		seeds *= 20
-	} else if testing.Short() {
+	}
+	forSeeds(t, seeds, test)
+}
+
+// forSeeds runs a test in a bubble for so many seeds, one in short mode (the race detector makes each fifteen times
+// slower), or for the one of STINT_SIM_SEED.
+func forSeeds(t *testing.T, seeds int, test func(t *testing.T, seed uint64)) {
+	first := uint64(1)
+	if testing.Short() {
 		seeds = 1
 	}
 	if text := os.Getenv("STINT_SIM_SEED"); text != "" {

@@ -76,9 +76,9 @@ func (w *witness) assigns(instance string, a *stintv1.Assignment) {
 func (w *witness) alone(l *life) {
 	for _, old := range l.leases {
 		for _, young := range l.leases {
-			if old.fence < young.fence && !old.over && young.received.Before(old.until) {
+			if until := l.leased(old); old.fence < young.fence && !old.over && young.received.Before(until) {
 				w.blame("job %s: run %d was assigned although run %d had its lease for another %s",
-					l.id, young.number, old.number, old.until.Sub(young.received))
+					l.id, young.number, old.number, until.Sub(young.received))
 			}
 		}
 	}
@@ -324,12 +324,19 @@ func (w *witness) succession(a, b *stintv1.Job) {
 		wrong = "went back"
 	case sameEpoch && terminal(a.GetState()) && a.GetState() != b.GetState():
 		wrong = "came back from its end"
+	case sameEpoch && operators(a) && !operators(b) && b.GetState() != stintv1.JobState_JOB_STATE_CANCELLED && !w.life(a.GetId()).reopened:
+		wrong = "was parked by an operator and let go by nobody"
 	case sameEpoch && was == cancel && is != cancel, sameRun && was >= retry && is < was:
 		wrong = "was interrupted less"
 	}
 	if wrong != "" {
 		w.blame("job %s %s: %v, then %v", a.GetId(), wrong, a, b)
 	}
+}
+
+// operators reports whether an operator has parked the job.
+func operators(j *stintv1.Job) bool {
+	return j.GetParkReason() == stintv1.ParkReason_PARK_REASON_OPERATOR
 }
 
 func terminal(s stintv1.JobState) bool { return s >= stintv1.JobState_JOB_STATE_SUCCEEDED }

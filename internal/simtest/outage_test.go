@@ -28,6 +28,7 @@ var outages = map[string]func(w *world, away time.Duration){
 }
 
 func (w *world) crashFor(keep int, away time.Duration) {
+	defer w.witness.troubled(time.Now())
 	w.note("crash, %d %% of what is not synced is kept", keep)
 	w.crash(keep)
 	time.Sleep(away)
@@ -36,6 +37,7 @@ func (w *world) crashFor(keep int, away time.Duration) {
 }
 
 func (w *world) restartFor(grace, away time.Duration) {
+	defer w.witness.troubled(time.Now())
 	w.note("stop")
 	w.stop(grace)
 	w.note("stopped")
@@ -45,6 +47,7 @@ func (w *world) restartFor(grace, away time.Duration) {
 }
 
 func (w *world) stallFor(away time.Duration) {
+	defer w.witness.troubled(time.Now())
 	w.note("the server stands still")
 	w.up.still.shut()
 	time.Sleep(away)
@@ -53,6 +56,7 @@ func (w *world) stallFor(away time.Duration) {
 }
 
 func (w *world) stallDiskFor(away time.Duration) {
+	defer w.witness.troubled(time.Now())
 	w.note("the disk stands still")
 	w.up.disk.shut()
 	time.Sleep(away)

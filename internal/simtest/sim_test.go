@@ -21,6 +21,7 @@ type script struct {
 	gap      [2]time.Duration // between two harms
 	outage   [3]time.Duration // how long the server is away: at least, mostly at most, at most
 	harms    []func(*sim)     // one of them at a time
+	long     bool             // many times are hours that are minutes otherwise
 	mischief bool             // workers fail, give back, do not listen; and operators interfere
 	rule     func(*stintv1.Job) error
 	jobs     int              // of each submitter
@@ -31,11 +32,13 @@ type script struct {
 type sim struct {
 	*world
 	script
-	seed  uint64
-	harm  *dice
-	calm  atomic.Bool   // workers do what they should
-	over  chan struct{} // closed when the script has been played
-	leave chan struct{} // closed when workers shall go
+	seed uint64
+	harm *dice
+	calm atomic.Bool // workers do what they should
+	// handlers are those of the SDK that were called and are not cleaned up.
+	handlers atomic.Int64
+	over     chan struct{} // closed when the script has been played
+	leave    chan struct{} // closed when workers shall go
 
 	submitters, watchers, crew sync.WaitGroup
 	seats                      []chan struct{} // a value kills the worker that sits there
@@ -57,11 +60,14 @@ func play(t *testing.T, seed uint64, sc script) {
 		over: make(chan struct{}), leave: make(chan struct{}),
 	}
 	s.populate()
+	harms := 0
 	for time.Since(s.began) < s.lasts {
 		s.harm.rest(nil, s.gap[0], s.gap[1])
 		s.harms[s.harm.n(len(s.harms))](s)
+		harms++
 	}
 	s.note("the script is over")
+	s.t.Logf("%d harms; the server was well for %s of %s", harms, s.witness.well(s.began), time.Since(s.began))
 	s.calm.Store(true)
 	close(s.over)
 	s.awaitAll("submitters are answered", &s.submitters)
@@ -69,6 +75,9 @@ func play(t *testing.T, seed uint64, sc script) {
 	jobs := s.settle()
 	close(s.leave)
 	s.awaitAll("workers leave", &s.crew)
+	if n := s.handlers.Load(); n != 0 {
+		s.witness.fault("%d handlers were not cleaned up", n)
+	}
 	s.compare(jobs)
 	s.crash(0)
 	s.start()
@@ -103,6 +112,14 @@ func (s *sim) populate() {
 	}
 }
 
+// minute is one, or an hour in a long script.
+func (s *sim) minute() time.Duration {
+	if s.long {
+		return time.Hour
+	}
+	return time.Minute
+}
+
 // newJob is a job of some kind.
 func (s *sim) newJob(d *dice) client.Job {
 	job := client.Job{
@@ -113,11 +130,18 @@ func (s *sim) newJob(d *dice) client.Job {
 			Exponential: &stintv1.ExponentialBackoff{Initial: durationpb.New(time.Second), Max: durationpb.New(5 * time.Second)},
 		}},
 	}
+	second := time.Second
+	if s.long && d.chance(50) {
+		second = s.minute() / 60
+	}
 	if d.chance(20) {
-		job.Delay = d.between(0, 20*time.Second)
+		job.Delay = d.between(0, 20*second)
 	}
 	if s.mischief && d.chance(10) {
-		job.StartBy = time.Now().Add(d.between(0, time.Minute))
+		job.StartBy = time.Now().Add(d.between(0, 60*second))
+	}
+	if s.mischief && d.chance(20) {
+		job.Timeout = d.between(time.Second, 40*second)
 	}
 	s.idsMu.Lock()
 	defer s.idsMu.Unlock()
@@ -152,7 +176,7 @@ func (s *sim) submitByStream(d *dice) {
 		if err := stream.Send(context.Background(), s.newJob(d)); err != nil {
 			s.witness.fault("a submitter did not take a job: %v", err)
 		}
-		d.rest(nil, 0, 2*s.pace(1))
+		d.rest(s.over, 0, 2*s.pace(1))
 	}
 	if err := stream.Close(); err != nil {
 		s.witness.fault("a submitter ended before its time: %v", err)
@@ -182,7 +206,7 @@ func (s *sim) submitByCalls(d *dice) {
 			s.answered(got)
 		}
 		sent += len(jobs)
-		d.rest(nil, 0, 2*s.pace(len(jobs)))
+		d.rest(s.over, 0, 2*s.pace(len(jobs)))
 	}
 }
 
@@ -193,6 +217,7 @@ func (s *sim) employ(name string, work func(d *dice, dies <-chan struct{})) {
 	s.seats = append(s.seats, seat)
 	s.crew.Go(func() {
 		for n := 0; ; n++ {
+			s.dark.pass()
 			select {
 			case <-s.leave:
 				return
@@ -212,7 +237,7 @@ func (s *sim) settle() []*stintv1.Job {
 			s.t.Fatalf("resume %s: %v", name, err)
 		}
 	}
-	for began := time.Now(); ; time.Sleep(5 * time.Second) {
+	for began := time.Now(); ; time.Sleep(s.minute() / 12) {
 		open := s.list(unended...)
 		if len(open) == 0 {
 			break

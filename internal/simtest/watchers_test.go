@@ -16,11 +16,17 @@ func soon() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 10*time.Second)
 }
 
+// rest waits until the next look, at most for so many seconds, minutes in a long script; false: there is none.
+func (s *sim) rest(d *dice, most float64) bool {
+	s.dark.pass()
+	return d.rest(s.over, 0, time.Duration(most*float64(s.minute()/60)))
+}
+
 // listAll reads page after page. A walk through all pages has every job that was acknowledged before it began.
 func (s *sim) listAll(d *dice) {
 	l := s.connect()
 	defer l.close()
-	for d.rest(s.over, 0, 2*time.Second) {
+	for s.rest(d, 2) {
 		missing := s.witness.acknowledged()
 		m := &stintv1.ListJobsRequest{View: stintv1.JobView_JOB_VIEW_FULL, PageSize: uint32(1 + d.n(200))}
 		for whole := false; !whole; {
@@ -46,7 +52,7 @@ func (s *sim) listAll(d *dice) {
 func (s *sim) getOneByOne(d *dice) {
 	l := s.connect()
 	defer l.close()
-	for d.rest(s.over, 0, 500*time.Millisecond) {
+	for s.rest(d, 0.5) {
 		ctx, cancel := soon()
 		_, _ = l.Jobs().GetJob(ctx, &stintv1.GetJobRequest{Id: s.someID(d), View: stintv1.JobView(d.n(3))})
 		cancel()
@@ -57,7 +63,7 @@ func (s *sim) getOneByOne(d *dice) {
 func (s *sim) waitForOne(d *dice) {
 	l := s.connect()
 	defer l.close()
-	for d.rest(s.over, 0, 5*time.Second) {
+	for s.rest(d, 5) {
 		ctx, cancel := context.WithTimeout(context.Background(), d.between(time.Second, time.Minute))
 		j, err := l.Wait(ctx, s.someID(d))
 		cancel()
@@ -71,7 +77,7 @@ func (s *sim) waitForOne(d *dice) {
 func (s *sim) operate(d *dice) {
 	l := s.connect()
 	defer l.close()
-	for d.rest(s.over, 0, 2*time.Second) {
+	for s.rest(d, 2) {
 		ctx, cancel := soon()
 		queue := queues[d.n(len(queues))]
 		ids := []string{s.someID(d), s.someID(d)}
@@ -81,6 +87,10 @@ func (s *sim) operate(d *dice) {
 		case n < 40:
 			_, _ = l.Interrupt(ctx, stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL, "enough", ids[0])
 			_, _ = l.Interrupt(ctx, stintv1.InterruptLevel_INTERRUPT_LEVEL_RETRY, "on second thoughts", ids[0])
+		case n < 45:
+			_, _ = l.Jobs().InterruptJobs(ctx, s.deadline(d, ids))
+		case n < 50:
+			_, _ = l.Park(ctx, "look at it first", ids[0])
 		case n < 60:
 			_, _ = l.Jobs().RetryJobs(ctx, &stintv1.RetryJobsRequest{Ids: ids})
 		case n < 70:
@@ -92,6 +102,22 @@ func (s *sim) operate(d *dice) {
 		}
 		cancel()
 	}
+}
+
+// deadline is an interrupt of the jobs with a time of its own, for some that all running ones of their queue get.
+func (s *sim) deadline(d *dice, ids []string) *stintv1.InterruptJobsRequest {
+	grace := d.between(0, 10*time.Second)
+	m := &stintv1.InterruptJobsRequest{
+		Level: stintv1.InterruptLevel(1 + d.n(2)), Reason: "by then", Requester: "simtest",
+		Grace: durationpb.New(grace), HardDeadline: durationpb.New(grace + d.between(0, 20*time.Second)),
+	}
+	if !d.chance(10) {
+		m.Ids = ids
+		return m
+	}
+	m.Level, m.HardDeadline = stintv1.InterruptLevel_INTERRUPT_LEVEL_RETRY, nil
+	m.Filter = &stintv1.JobFilter{Queue: queues[d.n(len(queues))], States: []stintv1.JobState{stintv1.JobState_JOB_STATE_RUNNING}}
+	return m
 }
 
 func (s *sim) drainOne(ctx context.Context, l *link, d *dice) {

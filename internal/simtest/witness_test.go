@@ -35,6 +35,9 @@ type witness struct {
 	fences map[uint64]*lease
 	pauses map[string]*pauses // by queue
 	faults int
+
+	troubles   []span // one after another
+	askedOfAll int    // how often somebody has asked for something of jobs that a filter selects
 }
 
 // faultsMax is how many faults are told: one mistake breaks much.
@@ -85,7 +88,10 @@ type life struct {
 	succeeded rising // 1: somebody was told that it has
 	cancelled rising // 1: somebody was told that level CANCEL is in force
 	versions  rising
-	reopened  bool // somebody has asked for it to run again, so that it may have left the epoch of what was told
+	reopened  bool      // somebody has asked for it to run again, so that it may have left the epoch of what was told
+	asked     int       // how often somebody has asked for something of it
+	done      int       // how often the answer was that it is done
+	hard      time.Time // no interrupt has an earlier hard deadline; zero: none has one
 	sights    []*stintv1.Job
 	leases    []*lease
 }
@@ -166,9 +172,16 @@ func (w *witness) asks(req any) {
 		w.finishes(m.GetFinishes())
 	case *stintv1.HeartbeatRunsRequest:
 		w.acts(m.GetInterruptAcks())
+	case *stintv1.InterruptJobsRequest:
+		w.demands(m)
+	case *stintv1.ParkJobsRequest:
+		for _, id := range m.GetIds() {
+			w.life(id).asked++
+		}
 	case *stintv1.RetryJobsRequest:
 		for _, id := range m.GetIds() {
 			w.life(id).reopened = true
+			w.life(id).asked++
 		}
 	case *stintv1.ResumeQueueRequest:
 		w.resumes(m.GetName())
@@ -220,12 +233,19 @@ func (w *witness) answers(asked moment, req, reply any) {
 		}
 	case *stintv1.InterruptJobsResponse:
 		w.interrupts(asked, m.GetResults())
+		w.carriedOut(m.GetResults())
 	case *stintv1.PauseQueueResponse:
 		w.paused(m.GetQueue().GetName())
 	case *stintv1.RetryJobsResponse:
-		for _, r := range m.GetResults() {
-			w.found(asked, r.GetId(), r.GetError())
-		}
+		w.foundAll(asked, m.GetResults())
+	case *stintv1.ParkJobsResponse:
+		w.foundAll(asked, m.GetResults())
+	}
+}
+
+func (w *witness) foundAll(asked moment, results []*stintv1.JobResult) {
+	for _, r := range results {
+		w.found(asked, r.GetId(), r.GetError())
 	}
 }
 

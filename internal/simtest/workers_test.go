@@ -19,6 +19,8 @@ func (s *sim) effort(d *dice) time.Duration {
 	switch n := d.n(10); {
 	case s.calm.Load():
 		return d.between(0, time.Second)
+	case s.long && n == 0:
+		return d.between(0, 4*s.minute())
 	case n < 5:
 		return d.between(0, 500*time.Millisecond)
 	case n < 8:
@@ -45,10 +47,15 @@ func result(d *dice, fence uint64) []byte {
 	return fmt.Appendf(nil, "of run %d %s", fence, make([]byte, d.n(10)*d.n(100)))
 }
 
+// builds are what workers may be of. A job that one of them parks is released by another.
+var builds = []string{"", "v1", "v2", "v3"}
+
 // bySDK is a worker of the SDK.
 func (s *sim) bySDK(d *dice, dies <-chan struct{}) {
 	l := s.connect()
-	w := l.NewWorker(client.WorkerConfig{Name: "sdk", ShutdownGrace: 20 * time.Second, CancelGrace: 5 * time.Minute})
+	w := l.NewWorker(client.WorkerConfig{
+		Name: "sdk", BuildID: builds[d.n(len(builds))], ShutdownGrace: 20 * time.Second, CancelGrace: 5 * s.minute(),
+	})
 	w.HandlePool(queues[:2], 3, s.handler(d))
 	w.Handle(queues[2], 3, s.handler(d))
 	ended := make(chan error, 1)
@@ -78,6 +85,11 @@ func (s *sim) bySDK(d *dice, dies <-chan struct{}) {
 
 func (s *sim) handler(d *dice) client.Handler {
 	return func(ctx context.Context, run *client.Run) error {
+		s.handlers.Add(1)
+		run.OnCleanUp(func(context.Context) error {
+			s.handlers.Add(-1)
+			return errors.New("nobody minds")
+		})
 		err := s.work(ctx, d)
 		run.SetResult(result(d, run.Fence), "text/plain")
 		if err != nil || s.calm.Load() || !s.mischief {
@@ -151,6 +163,7 @@ func (h *hand) live(alive context.Context) {
 				return
 			default:
 			}
+			h.s.dark.pass()
 			ctx, cancel := context.WithTimeout(alive, h.d.between(5*time.Second, 20*time.Second))
 			resp, err := h.Workers().ClaimJobs(ctx, &stintv1.ClaimJobsRequest{
 				Worker: "hand", InstanceId: h.instance, Queues: queues, MaxRuns: uint32(1 + h.d.n(3)),
@@ -198,6 +211,7 @@ func (h *hand) run(alive context.Context, a *stintv1.Assignment) {
 // beat keeps a run alive until ctx ends, and ends it when the server says so.
 func (h *hand) beat(ctx context.Context, token string, cancel context.CancelCauseFunc) {
 	for ctx.Err() == nil {
+		h.s.dark.pass()
 		call, done := context.WithTimeout(ctx, 5*time.Second)
 		resp, err := h.Workers().HeartbeatRuns(call, &stintv1.HeartbeatRunsRequest{LeaseTokens: []string{token}})
 		done()
@@ -244,6 +258,7 @@ func (h *hand) ending(a *stintv1.Assignment, err error) *stintv1.Finish {
 // finish repeats a finish until it is answered.
 func (h *hand) finish(alive context.Context, f *stintv1.Finish) {
 	for alive.Err() == nil {
+		h.s.dark.pass()
 		ctx, cancel := context.WithTimeout(alive, 5*time.Second)
 		_, err := h.Workers().FinishRuns(ctx, &stintv1.FinishRunsRequest{Finishes: []*stintv1.Finish{f}})
 		cancel()

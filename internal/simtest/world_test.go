@@ -29,6 +29,7 @@ type world struct {
 	witness *witness
 	began   time.Time
 	fs      *vfs.MemFS
+	dark    gate // shut: nobody tries to reach the server, which is away for long
 
 	mu    sync.Mutex
 	up    *process // nil: no server runs
@@ -56,7 +57,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 }
 
 // patience is the virtual time after which a test gives up on what should have happened long ago.
-const patience = 2 * time.Hour
+const patience = 48 * time.Hour
 
 // await waits for what must come.
 func (w *world) await(what string, done <-chan struct{}) {
@@ -77,6 +78,7 @@ func (w *world) note(format string, args ...any) {
 
 // end takes everything down: clients first, so that nobody comes back.
 func (w *world) end() {
+	w.dark.open()
 	for _, l := range w.connected() {
 		l.close()
 	}
@@ -105,11 +107,12 @@ type process struct {
 // start starts a server on the disk.
 func (w *world) start() {
 	w.t.Helper()
-	p := &process{listener: bufconn.Listen(1 << 20), served: make(chan error, 1)}
+	p := &process{listener: bufconn.Listen(64 << 10), served: make(chan error, 1)}
 	log := slog.New(&complaints{Handler: slog.DiscardHandler, w: w, p: p})
 	var err error
 	p.store, err = pebblestore.Open(pebblestore.Config{
 		Dir: "data", FS: &slowDisk{FS: w.fs, gate: &p.disk}, Logger: log, Reserve: -1, CacheBytes: 1 << 20, SnapshotBytes: 32 << 10,
+		Retain: 365 * 24 * time.Hour, // the witness remembers everything
 	})
 	if err != nil {
 		w.t.Fatalf("open the store: %v", err)
@@ -238,6 +241,7 @@ func (l *link) close() {
 var errRefused = errors.New("connection refused")
 
 func (l *link) dial(ctx context.Context, _ string) (net.Conn, error) {
+	l.w.dark.pass()
 	l.w.mu.Lock()
 	p := l.w.up
 	l.w.mu.Unlock()
