@@ -32,7 +32,7 @@ func TestNoServer(t *testing.T) {
 	for _, line := range []string{
 		"submit numbers", "submit numbers -o json", "submit numbers --wait", "submit numbers --lines", "work numbers -- cat",
 		"job get " + someID, "job list", "job wait " + someID, "job interrupt --level cancel " + someID,
-		"job retry " + someID, "job delete " + someID,
+		"job retry " + someID, "job park " + someID, "job delete " + someID,
 		"queue list", "queue list -o json", "queue get numbers", "queue set numbers --lease 1m", "queue pause numbers", "queue resume numbers",
 		"queue delete numbers", "worker list", "worker drain " + someID,
 		"bench unary --jobs 1 --runs 1 --server " + nowhere,
