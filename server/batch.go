@@ -200,7 +200,7 @@ func (r *submitRun) create(item *submission) (result, error) {
 
 // policyOf is the policy in force for a new job. Most have none of their own, and share their queue's.
 func (r *submitRun) policyOf(s *job.Spec) job.Policy {
-	if s.Lease != 0 || s.Retry != (job.RetryPolicy{}) {
+	if s.Lease != 0 || s.Retry != nil {
 		return job.Effective(s, r.queue.Policy)
 	}
 	if r.plainOf != r.queue {

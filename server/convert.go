@@ -117,9 +117,11 @@ func specFrom(m *stintv1.JobSpec) job.Spec {
 		Priority: job.Priority(m.GetPriority()),
 		Timeout:  m.GetTimeout().AsDuration(),
 		Lease:    m.GetLease().AsDuration(),
-		Retry:    retryFrom(m.GetRetry()),
 		Labels:   m.GetLabels(),
 		Subject:  m.GetSubject(),
+	}
+	if retry := retryFrom(m.GetRetry()); retry != (job.RetryPolicy{}) {
+		s.Retry = &retry
 	}
 	if s.Priority == 0 {
 		s.Priority = job.Normal

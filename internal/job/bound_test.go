@@ -54,7 +54,7 @@ func TestOneAttempt(t *testing.T) {
 		want       State
 	}{{one, RetryPolicy{}, Failed}, {RetryPolicy{}, one, Failed}, {two, one, Backoff}} {
 		s := spec()
-		s.Retry = c.job
+		s.Retry = &c.job
 		m := made{t}
 		j := m.run(New(s, t0))
 		next, _, err := j.Finish(t0, j.Run.Fence, application(), Policy{Retry: c.queue}, 0)

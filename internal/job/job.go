@@ -17,7 +17,7 @@ type Spec struct {
 	StartBy     time.Time     // zero: no bound
 	Timeout     time.Duration // 0: none
 	Lease       time.Duration // 0: by the queue
-	Retry       RetryPolicy   // zero fields: by the queue
+	Retry       *RetryPolicy  // nil, or zero fields: by the queue
 	Labels      map[string]string
 	Subject     string
 	Traceparent string

@@ -24,7 +24,7 @@ func TestLife(t *testing.T) {
 		s := spec()
 		s.RunAt = rapid.SampledFrom([]time.Time{{}, at(time.Minute)}).Draw(rt, "run_at")
 		s.StartBy = rapid.SampledFrom([]time.Time{{}, at(time.Minute), at(time.Hour)}).Draw(rt, "start_by")
-		s.Retry.MaxAttempts = rapid.SampledFrom([]uint32{0, 1, 3}).Draw(rt, "max_attempts")
+		s.Retry = &RetryPolicy{MaxAttempts: rapid.SampledFrom([]uint32{0, 1, 3}).Draw(rt, "max_attempts")}
 		l := &life{job: New(s, t0), now: t0, recorded: map[uint64]RunState{}}
 		if rapid.Bool().Draw(rt, "blocked") {
 			l.job = edited(l.job, func(j *Job) { j.enter(t0, Blocked) })

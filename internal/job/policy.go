@@ -43,9 +43,17 @@ const (
 // explicit zero (-1 ns) stays one, so Effective of its own result changes nothing.
 func Effective(s *Spec, q Policy) Policy {
 	return Policy{
-		Lease: LeaseOf(s, q), Retry: s.Retry.or(q.Retry),
+		Lease: LeaseOf(s, q), Retry: s.retry().or(q.Retry),
 		LostContact: q.LostContact,
 	}
+}
+
+// retry is what the job itself says of it.
+func (s *Spec) retry() RetryPolicy {
+	if s.Retry == nil {
+		return RetryPolicy{}
+	}
+	return *s.Retry
 }
 
 // LeaseOf is the lease in force for a job.

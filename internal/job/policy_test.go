@@ -177,7 +177,7 @@ func TestDeadlineOfEpoch(t *testing.T) {
 		t.Errorf("retried at once, in the same epoch: %s", got)
 	}
 	s := spec()
-	s.Retry.Deadline = -1
+	s.Retry = &RetryPolicy{Deadline: -1}
 	if got := fail(at(time.Hour), m.run(New(s, t0))); got != Backoff {
 		t.Errorf("without a deadline: %s", got)
 	}

@@ -191,7 +191,7 @@ func TestEffective(t *testing.T) {
 		{RetryPolicy{Curve: Constant}, RetryPolicy{Initial: m, Max: h}, curve(Constant, DefaultInitial, 0, 0, 0)},
 		{RetryPolicy{Max: m}, RetryPolicy{Curve: Linear, Initial: h, Increment: h}, curve(Exponential, DefaultInitial, m, 0, DefaultMultiplier)},
 	} {
-		spec, queue := &Spec{Lease: time.Hour, Retry: c.job}, Policy{Lease: time.Minute, Retry: c.queue}
+		spec, queue := &Spec{Lease: time.Hour, Retry: &c.job}, Policy{Lease: time.Minute, Retry: c.queue}
 		want := Policy{Lease: time.Hour, Retry: c.want}
 		got := Effective(spec, queue)
 		if got != want || Effective(spec, got) != got || Effective(&Spec{}, got) != got {

@@ -107,7 +107,7 @@ func someJob() *job.Job {
 		Seq: 17, Spec: &job.Spec{
 			ID: job.ID{9}, Queue: "q", Priority: job.Low, Payload: []byte("p"), PayloadSize: 1, ContentType: "c",
 			RunAt: now, StartBy: now.Add(time.Hour), Timeout: time.Second, Lease: time.Minute,
-			Retry:  everyRetry(),
+			Retry:  new(everyRetry()),
 			Labels: map[string]string{"k": "v"}, Subject: "s", Traceparent: "tp", Tracestate: "ts", Digest: [16]byte{8},
 		},
 		State: job.Parked, Version: 12, Epoch: 3,

@@ -117,8 +117,8 @@ func writeSpec(w *writer, s *job.Spec, queue uint32, base int64) {
 	w.time(8, s.StartBy, base)
 	w.duration(9, s.Timeout)
 	w.duration(10, s.Lease)
-	if s.Retry != (job.RetryPolicy{}) {
-		w.message(11, func(w *writer) { writeRetry(w, &s.Retry) })
+	if s.Retry != nil {
+		w.message(11, func(w *writer) { writeRetry(w, s.Retry) })
 	}
 	w.bytes(12, s.Digest[:])
 	w.str(13, s.Subject)
@@ -154,7 +154,8 @@ func readSpec(s *job.Spec, b []byte, base int64, name func(uint32) string) error
 		case 10:
 			s.Lease = r.duration()
 		case 11:
-			if err := readRetry(&s.Retry, r.raw); err != nil {
+			s.Retry = &job.RetryPolicy{}
+			if err := readRetry(s.Retry, r.raw); err != nil {
 				return err
 			}
 		case 12:

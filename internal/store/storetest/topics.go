@@ -33,7 +33,7 @@ func testSubmit(t *testing.T, b *bench) {
 	full.Priority, full.ContentType, full.Subject = job.High, "text/plain", "order/1"
 	full.Labels = map[string]string{"a": "1", "b": "2"}
 	full.Lease, full.Timeout, full.Digest = time.Minute, time.Hour, [16]byte{9}
-	full.Retry = everyRetry()
+	full.Retry = new(everyRetry())
 	full.StartBy, full.Traceparent, full.Tracestate = b.clock.Add(time.Hour), "00-a-b-01", "x=y"
 	jobs := b.submit(b.spec("q"), full, b.spec("other/queue"))
 	other := job.ID{1, 2, 3}
