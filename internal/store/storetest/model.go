@@ -159,7 +159,9 @@ func (m *model) moveOne(r *rapid.T) {
 		},
 		"timeout": func(tx clock, j *job.Job) (*job.Job, error) { return j.Timeout(tx.Now()) },
 		"abandon": func(tx clock, j *job.Job) (*job.Job, error) { return j.HardDeadline(tx.Now(), policy, 0.5) },
-		"park":    func(tx clock, j *job.Job) (*job.Job, error) { return j.Park(tx.Now(), "look", "ops") },
+		"park": func(tx clock, j *job.Job) (*job.Job, error) {
+			return j.Park(tx.Now(), job.By{Reason: "look", Requester: "ops"})
+		},
 		"success": finish(job.Outcome{Success: &job.Success{Result: result}}),
 		"failure": finish(job.Outcome{Failure: &job.Failure{Class: job.Application, Message: "no"}}),
 		"release": finish(job.Outcome{Released: &job.Released{NotMe: rapid.Bool().Draw(r, "not me")}}),

@@ -535,7 +535,9 @@ func testEnds(_ *testing.T, b *bench) {
 	levels := []func(store.Tx, *job.Job) (*job.Job, error){
 		func(_ store.Tx, j *job.Job) (*job.Job, error) { return j, nil }, ask(job.LevelRetry), ask(job.LevelCancel),
 		func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Timeout(tx.Now()) },
-		func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Park(tx.Now(), "look", "ops") },
+		func(tx store.Tx, j *job.Job) (*job.Job, error) {
+			return j.Park(tx.Now(), job.By{Reason: "look", Requester: "ops"})
+		},
 	}
 	var all []uint64
 	want := map[uint64]*job.Job{}
