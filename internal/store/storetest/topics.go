@@ -159,6 +159,39 @@ func testUndelivered(t *testing.T, b *bench) {
 	b.equal("heads after a restart", b.heads("q", 9), want)
 }
 
+// testReadyAgain writes new versions of READY jobs, wherever in a long lane they are: each keeps its place and is seen as
+// it was written.
+func testReadyAgain(t *testing.T, b *bench) {
+	const jobs = 40
+	remember := func(seqs ...uint64) {
+		for _, seq := range seqs {
+			b.step(seq, func(tx store.Tx, j *job.Job) (*job.Job, error) {
+				next, _, err := j.RequestInterrupt(tx.Now(), job.InterruptRequest{
+					Level: job.LevelRetry, Source: job.SourceUser, Request: fmt.Sprint(len(j.Actions)),
+				})
+				return next, err
+			})
+		}
+	}
+	for range jobs {
+		b.submit(b.spec("q"))
+	}
+	remember(3, 1, 3, 20, jobs)
+	b.Reopen()
+	remember(5, 3, jobs-1)
+	for seq := range uint64(jobs) {
+		heads := b.heads("q", 1)
+		b.equal("head", heads, []uint64{seq + 1})
+		want := map[uint64]int{0: 1, 2: 3, 4: 1, 19: 1, jobs - 2: 1, jobs - 1: 1}[seq]
+		if got := b.get(seq + 1)[0]; len(got.Actions) != want || got.ReadySeq == 0 {
+			t.Errorf("job %d has %d actions, want %d; its place is %d", seq+1, len(got.Actions), want, got.ReadySeq)
+		}
+		remember(seq + 1) // the head itself
+		b.dispatch(heads[0])
+	}
+	b.equal("counts", b.counts("q")[job.Running], uint64(jobs))
+}
+
 func testAbort(t *testing.T, b *bench) {
 	b.submit(b.spec("q"))
 	spec := b.spec("q")
