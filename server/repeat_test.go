@@ -217,6 +217,34 @@ func TestRepeatedPage(t *testing.T) {
 	})
 }
 
+// TestRepeatedPages: it is the same with every request that jobs remember.
+func TestRepeatedPages(t *testing.T) {
+	for verb, want := range map[string]string{
+		"interrupt RETRY": "a NO_RUN running, b NO_RUN ready", "interrupt CANCEL": "a CANCELLED cancelled, b CANCELLED cancelled",
+		"park": "a parked, b parked",
+	} {
+		t.Run(verb, func(t *testing.T) {
+			inBubble(t, rigConfig{}, func(r *rig) {
+				r.add("q", "a", "b")
+				asked := ask{filter: &stintv1.JobFilter{States: []stintv1.JobState{ready}}, name: "r1"}
+				if got := r.sweep(verb, asked); got != "a b" {
+					t.Fatalf("first %q", got)
+				}
+				if verb == "interrupt RETRY" {
+					r.start("q")
+				}
+				before := r.everyJob()
+				if again, _, err := verbs[verb](r, asked); err != nil || strings.Join(again, ", ") != want {
+					t.Errorf("again %q, %v", again, err)
+				}
+				if diff := cmp.Diff(before, r.everyJob(), protocmp.Transform()); diff != "" {
+					t.Errorf("the repeat changed a job: %s", diff)
+				}
+			})
+		})
+	}
+}
+
 // TestNamedDryRun: a dry run is no request that a job remembers, whatever its name. Of a request that was made it says what
 // the repeat would be answered.
 func TestNamedDryRun(t *testing.T) {
