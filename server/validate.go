@@ -325,12 +325,15 @@ func checkInterruptJobs(m *stintv1.InterruptJobsRequest) error {
 	return checkNamed(m)
 }
 
-// checkNamed says what is wrong with who asks, why, and with the name of the request.
-func checkNamed(m interface {
+// namedRequest is a request that jobs remember.
+type namedRequest interface {
 	GetReason() string
 	GetRequester() string
 	GetRequestId() string
-}) error {
+}
+
+// checkNamed says what is wrong with who asks, why, and with the name of the request.
+func checkNamed(m namedRequest) error {
 	if err := checkWho(m.GetReason(), m.GetRequester()); err != nil {
 		return err
 	}
