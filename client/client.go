@@ -30,14 +30,16 @@ const (
 	waitSilence = 45 * time.Second
 )
 
-// serviceConfig repeats calls that are harmless to repeat, and only when the server was not there. Streams are not
-// listed: Submitter and Worker reopen theirs themselves, with what was not answered.
+// serviceConfig repeats calls that are harmless to repeat, some because they are named (see naming), and only when the
+// server was not there. Streams are not listed: Submitter and Worker reopen theirs themselves, with what was not answered.
 const serviceConfig = `{"methodConfig": [{
   "name": [
     {"service": "stint.v1.JobService", "method": "GetJob"},
     {"service": "stint.v1.JobService", "method": "ListJobs"},
     {"service": "stint.v1.JobService", "method": "CountJobs"},
     {"service": "stint.v1.JobService", "method": "InterruptJobs"},
+    {"service": "stint.v1.JobService", "method": "RetryJobs"},
+    {"service": "stint.v1.JobService", "method": "ParkJobs"},
     {"service": "stint.v1.WorkerService", "method": "HeartbeatRuns"},
     {"service": "stint.v1.WorkerService", "method": "FinishRuns"},
     {"service": "stint.v1.WorkerService", "method": "CheckLease"},
@@ -94,6 +96,7 @@ func Dial(addr string, opts ...grpc.DialOption) (*Client, error) {
 
 // New makes a client over a connection that the caller owns and closes.
 func New(cc grpc.ClientConnInterface) *Client {
+	cc = naming{cc}
 	return &Client{
 		jobs:    stintv1.NewJobServiceClient(cc),
 		workers: stintv1.NewWorkerServiceClient(cc),
@@ -110,7 +113,8 @@ func (c *Client) Close() error {
 	return c.conn.Close()
 }
 
-// Jobs returns the generated client of JobService, for what Client does not wrap.
+// Jobs returns the generated client of JobService, for what Client does not wrap. InterruptJobs, RetryJobs and ParkJobs get
+// a request_id, a UUIDv7, if they have none; so no job is changed twice when the connection is lost and they are repeated.
 func (c *Client) Jobs() stintv1.JobServiceClient { return c.jobs }
 
 // Workers returns the generated client of WorkerService, for what Client does not wrap.
@@ -180,8 +184,9 @@ func (c *Client) waitOnce(ctx context.Context, id string, until stintv1.WaitUnti
 }
 
 // Interrupt asks jobs to stop: RETRY stops their runs and lets them come back, CANCEL ends them. Results are in the
-// order of ids; a job that could not be interrupted has an error in its result. It is harmless to repeat. On an error
-// the results so far are returned with it. To name a requester, call Jobs().InterruptJobs.
+// order of ids; a job that could not be interrupted has an error in its result. On an error the results so far are
+// returned with it; to call Interrupt again is another request, which stops the runs that there are then. To name a
+// requester, or the request, call Jobs().InterruptJobs.
 func (c *Client) Interrupt(ctx context.Context, level stintv1.InterruptLevel, reason string, ids ...string) ([]*stintv1.InterruptResult, error) {
 	var results []*stintv1.InterruptResult
 	for len(ids) > 0 {
@@ -197,8 +202,9 @@ func (c *Client) Interrupt(ctx context.Context, level stintv1.InterruptLevel, re
 }
 
 // Park sets jobs aside for a person: waiting ones are PARKED now, running ones are interrupted with RETRY and PARKED when
-// their runs end. Results are in the order of ids; a job that could not be parked has an error in its result. It is
-// harmless to repeat. On an error the results so far are returned with it. To name a requester, call Jobs().ParkJobs.
+// their runs end. Results are in the order of ids; a job that could not be parked has an error in its result. On an error
+// the results so far are returned with it; to call Park again is another request. To name a requester, or the request,
+// call Jobs().ParkJobs.
 func (c *Client) Park(ctx context.Context, reason string, ids ...string) ([]*stintv1.JobResult, error) {
 	var results []*stintv1.JobResult
 	for len(ids) > 0 {

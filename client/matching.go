@@ -12,7 +12,8 @@ import (
 // InterruptMatching interrupts the jobs that the request's filter selects, page after page, and yields what became of
 // each. A filter that admits every job needs All; with DryRun nothing is changed. It ends after the first error, which
 // comes without a result: pages before it are done, the one that failed is done whole or not at all. A caller that breaks
-// off leaves later pages undone. The request's ContinueToken is not read.
+// off leaves later pages undone. The request's ContinueToken is not read. With a RequestId, ranging over it once more is a
+// repeat: it changes no job a second time, and goes on to those that were left.
 func (c *Client) InterruptMatching(ctx context.Context, req *stintv1.InterruptJobsRequest) iter.Seq2[*stintv1.InterruptResult, error] {
 	return eachOfPages(func(token string) (*stintv1.InterruptJobsResponse, error) {
 		page := proto.CloneOf(req)

@@ -38,6 +38,11 @@ type scripted struct {
 	waitJob    func(*stintv1.WaitJobRequest, grpc.ServerStreamingServer[stintv1.WaitJobResponse]) error
 	interrupt  func(*stintv1.InterruptJobsRequest) (*stintv1.InterruptJobsResponse, error)
 	park       func(*stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error)
+	retry      func(*stintv1.RetryJobsRequest) (*stintv1.RetryJobsResponse, error)
+}
+
+func (s *scripted) RetryJobs(_ context.Context, req *stintv1.RetryJobsRequest) (*stintv1.RetryJobsResponse, error) {
+	return s.retry(req)
 }
 
 func (s *scripted) ParkJobs(_ context.Context, req *stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error) {

@@ -27,6 +27,22 @@ type jobsRequest interface {
 // error says that the job as it is does not allow it.
 type step func(r store.Reader, j *job.Job) (next *job.Job, effect job.InterruptEffect, err error)
 
+// deed is what a request is about to do to each of its jobs.
+type deed struct {
+	step  step
+	query proto.Message // what the request's continue tokens are bound to
+	// As what the jobs remember it, and under which name, if it has one: a repeat is known by these.
+	kind    job.ActionKind
+	request string
+}
+
+// selects reports whether j belongs to a request with this filter: it matches, or the same request has acted on it
+// before. The repeat of a page answers for the same jobs, whatever has become of them.
+func (d *deed) selects(filter *jobFilter, j *job.Job) bool {
+	_, did := j.Did(d.kind, d.request)
+	return did || filter.matches(j)
+}
+
 // changedJob is what became of one job of a request.
 type changedJob struct {
 	id     string
@@ -36,21 +52,21 @@ type changedJob struct {
 	err    error
 }
 
-// changeJobs takes a step with each of the jobs that m names, or with the next page of those that it selects; token
-// names the page after that. query is what the request's continue tokens are bound to.
-func (s *Server) changeJobs(ctx context.Context, m jobsRequest, query proto.Message, do step) (changed []changedJob, token string, err error) {
+// changeJobs does it to each of the jobs that m names, or to the next page of those that it selects; token names the page
+// after that.
+func (s *Server) changeJobs(ctx context.Context, m jobsRequest, d deed) (changed []changedJob, token string, err error) {
 	if m.GetFilter() == nil {
-		changed, err = s.changeNamed(ctx, m, do)
+		changed, err = s.changeNamed(ctx, m, d.step)
 		return changed, "", err
 	}
-	reach, err := s.openReach(query, m.GetContinueToken())
+	reach, err := s.openReach(d.query, m.GetContinueToken())
 	if err != nil {
 		return nil, "", err
 	}
-	if changed, err = s.changeSelected(ctx, m, &reach, do); err != nil || reach.next == 0 {
+	if changed, err = s.changeSelected(ctx, m, &reach, d); err != nil || reach.next == 0 {
 		return changed, "", err
 	}
-	token, err = s.tokens.seal(query, reach.position())
+	token, err = s.tokens.seal(d.query, reach.position())
 	return changed, token, err
 }
 
@@ -107,16 +123,16 @@ func (c *changedJob) take(r store.Reader, j *job.Job, do step, changes []store.C
 
 // changeSelected puts what do makes of the next page of jobs that the filter selects, and moves reach behind them. The
 // page is looked for outside the transaction, which holds everybody up; inside, each job is judged again.
-func (s *Server) changeSelected(ctx context.Context, m jobsRequest, r *reach, do step) ([]changedJob, error) {
+func (s *Server) changeSelected(ctx context.Context, m jobsRequest, r *reach, d deed) ([]changedJob, error) {
 	filter, size := filterFrom(m.GetFilter()), itemsMax
 	if asked := m.GetPageSize(); asked > 0 {
 		size = clampPageSize(asked)
 	}
 	seqs, err := s.selectPage(ctx, r, size, func(r store.Reader, j *job.Job) bool {
-		if !filter.matches(j) {
+		if !d.selects(&filter, j) {
 			return false
 		}
-		_, _, err := do(r, j)
+		_, _, err := d.step(r, j)
 		return err == nil
 	})
 	if err != nil || len(seqs) == 0 {
@@ -131,11 +147,11 @@ func (s *Server) changeSelected(ctx context.Context, m jobsRequest, r *reach, do
 		}
 		var changes []store.Change
 		for _, j := range jobs {
-			if j == nil || !filter.matches(j) {
+			if j == nil || !d.selects(&filter, j) {
 				continue
 			}
 			c := changedJob{id: j.Spec.ID.String()}
-			if changes = c.take(tx, j, do, changes); c.err == nil {
+			if changes = c.take(tx, j, d.step, changes); c.err == nil {
 				changed = append(changed, c)
 			}
 		}

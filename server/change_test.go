@@ -20,6 +20,7 @@ type ask struct {
 	dry    bool
 	token  string
 	size   uint32
+	name   string // the request_id; a deletion has none
 }
 
 // verbs ask for the next page of changes. A page is a line for each job: its name and what became of it.
@@ -28,7 +29,13 @@ var verbs = map[string]func(*rig, ask) (page []string, token string, err error){
 	"interrupt CANCEL": func(r *rig, a ask) ([]string, string, error) { return r.interruptPage(cancel, a) },
 	"retry": func(r *rig, a ask) ([]string, string, error) {
 		answer, err := r.jobs.RetryJobs(r.ctx, &stintv1.RetryJobsRequest{
-			Filter: a.filter, All: a.all, DryRun: a.dry, ContinueToken: a.token, PageSize: a.size,
+			Filter: a.filter, All: a.all, DryRun: a.dry, ContinueToken: a.token, PageSize: a.size, RequestId: a.name,
+		})
+		return r.resultLines(answer.GetResults()), answer.GetContinueToken(), err
+	},
+	"park": func(r *rig, a ask) ([]string, string, error) {
+		answer, err := r.jobs.ParkJobs(r.ctx, &stintv1.ParkJobsRequest{
+			Filter: a.filter, All: a.all, DryRun: a.dry, ContinueToken: a.token, PageSize: a.size, RequestId: a.name,
 		})
 		return r.resultLines(answer.GetResults()), answer.GetContinueToken(), err
 	},
@@ -42,7 +49,7 @@ var verbs = map[string]func(*rig, ask) (page []string, token string, err error){
 
 func (r *rig) interruptPage(level stintv1.InterruptLevel, a ask) (lines []string, token string, err error) {
 	answer, err := r.jobs.InterruptJobs(r.ctx, &stintv1.InterruptJobsRequest{
-		Level: level, Filter: a.filter, All: a.all, DryRun: a.dry, ContinueToken: a.token, PageSize: a.size,
+		Level: level, Filter: a.filter, All: a.all, DryRun: a.dry, ContinueToken: a.token, PageSize: a.size, RequestId: a.name,
 	})
 	for _, result := range answer.GetResults() {
 		what := short(result.GetStatus().String(), "INTERRUPT_STATUS_")
@@ -95,6 +102,7 @@ func TestChangesByFilter(t *testing.T) {
 			"running REQUESTED running",
 		},
 		"retry": {"expired ready", "scheduled ready", "backoff ready", "parked ready", "failed ready", "cancelled ready"},
+		"park":  {"scheduled parked", "backoff parked", "parked parked", "ready parked", "running running"},
 		"delete": {
 			"expired unspecified", "scheduled unspecified", "backoff unspecified", "parked unspecified", "succeeded unspecified",
 			"failed unspecified", "cancelled unspecified", "ready unspecified",

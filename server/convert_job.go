@@ -70,6 +70,7 @@ func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, er
 	for _, a := range j.Actions {
 		m.Actions = append(m.Actions, &stintv1.Action{
 			Kind: stintv1.ActionKind(a.Kind), Reason: a.Reason, Requester: a.Requester, Time: wireTime(a.Time),
+			RequestId: a.Request, Status: stintv1.InterruptStatus(a.Effect),
 		})
 	}
 	return m, nil

@@ -178,15 +178,19 @@ func (s *Server) InterruptJobs(ctx context.Context, m *stintv1.InterruptJobsRequ
 		Source:    job.SourceUser,
 		Reason:    m.GetReason(),
 		Requester: m.GetRequester(),
+		Request:   m.GetRequestId(),
 
 		Grace:        delayFrom(m.GetGrace()),
 		HardDeadline: delayFrom(m.GetHardDeadline()),
 	}
-	query := &stintv1.InterruptJobsRequest{Filter: m.GetFilter(), Level: m.GetLevel()}
-	changed, token, err := s.changeJobs(ctx, m, query, func(r store.Reader, j *job.Job) (*job.Job, job.InterruptEffect, error) {
-		asked := request
-		asked.Policy = policyOf(r, j)
-		return j.RequestInterrupt(r.Now(), asked)
+	changed, token, err := s.changeJobs(ctx, m, deed{
+		kind: request.Level.Action(), request: request.Request,
+		query: &stintv1.InterruptJobsRequest{Filter: m.GetFilter(), Level: m.GetLevel()},
+		step: func(r store.Reader, j *job.Job) (*job.Job, job.InterruptEffect, error) {
+			asked := request
+			asked.Policy = policyOf(r, j)
+			return j.RequestInterrupt(r.Now(), asked)
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -215,13 +219,17 @@ func (s *Server) RetryJobs(ctx context.Context, m *stintv1.RetryJobsRequest) (*s
 	if err := checkTargets(m); err != nil {
 		return nil, err
 	}
-	if err := checkWho(m.GetReason(), m.GetRequester()); err != nil {
+	if err := checkNamed(m); err != nil {
 		return nil, err
 	}
-	query := &stintv1.RetryJobsRequest{Filter: m.GetFilter()}
-	changed, token, err := s.changeJobs(ctx, m, query, func(r store.Reader, j *job.Job) (*job.Job, job.InterruptEffect, error) {
-		next, err := j.RetryBy(r.Now(), m.GetReason(), m.GetRequester())
-		return next, 0, err
+	by := job.By{Reason: m.GetReason(), Requester: m.GetRequester(), Request: m.GetRequestId()}
+	changed, token, err := s.changeJobs(ctx, m, deed{
+		kind: job.ActionRetry, request: by.Request,
+		query: &stintv1.RetryJobsRequest{Filter: m.GetFilter()},
+		step: func(r store.Reader, j *job.Job) (*job.Job, job.InterruptEffect, error) {
+			next, err := j.RetryBy(r.Now(), by)
+			return next, 0, err
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -234,9 +242,11 @@ func (s *Server) DeleteJobs(ctx context.Context, m *stintv1.DeleteJobsRequest) (
 	if err := checkTargets(m); err != nil {
 		return nil, err
 	}
-	query := &stintv1.DeleteJobsRequest{Filter: m.GetFilter()}
-	changed, token, err := s.changeJobs(ctx, m, query, func(_ store.Reader, j *job.Job) (*job.Job, job.InterruptEffect, error) {
-		return nil, 0, j.CanDelete()
+	changed, token, err := s.changeJobs(ctx, m, deed{
+		query: &stintv1.DeleteJobsRequest{Filter: m.GetFilter()},
+		step: func(_ store.Reader, j *job.Job) (*job.Job, job.InterruptEffect, error) {
+			return nil, 0, j.CanDelete()
+		},
 	})
 	if err != nil {
 		return nil, err

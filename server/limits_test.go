@@ -331,6 +331,13 @@ func TestJobLimits(t *testing.T) {
 	parkReason := call(parkJobs, func(m *stintv1.ParkJobsRequest, n int) { m.Ids, m.Reason = many(1, newID()), letters(n) })
 	parkRequester := call(parkJobs, func(m *stintv1.ParkJobsRequest, n int) { m.Ids, m.Requester = many(1, newID()), letters(n) })
 	requester := call(interruptJobs, func(m *stintv1.InterruptJobsRequest, n int) { ids(m).Requester = letters(n) })
+	names := func(n int) []try {
+		return []try{
+			call(interruptJobs, func(m *stintv1.InterruptJobsRequest, n int) { ids(m).RequestId = letters(n) })(n),
+			call(retryJobs, func(m *stintv1.RetryJobsRequest, n int) { m.Ids, m.RequestId = many(1, newID()), letters(n) })(n),
+			call(parkJobs, func(m *stintv1.ParkJobsRequest, n int) { m.Ids, m.RequestId = many(1, newID()), letters(n) })(n),
+		}
+	}
 	one, none, some := []string{newID()}, &stintv1.JobFilter{}, &stintv1.JobFilter{Queue: "q"}
 	expectLimits(t, []limit{
 		{field: "jobs", at: tries(submits, 1, 1000), beyond: tries(submits, 0, 1001)},
@@ -383,6 +390,7 @@ func TestJobLimits(t *testing.T) {
 		{field: "continue_token", beyond: targets(target{token: "x"}, target{token: "x", ids: one})},
 		{field: "reason", at: tries(parkReason, 1024), beyond: tries(parkReason, 1025)},
 		{field: "requester", at: tries(parkRequester, 200), beyond: tries(parkRequester, 201)},
+		{field: "request_id", at: names(64), beyond: names(65)},
 		{field: "level", at: tries(level, retry, cancel), beyond: tries(level, 0, 3, -1)},
 		{field: "reason", at: tries(reason, 1024), beyond: append(tries(reason, 1025),
 			call(retryJobs, func(m *stintv1.RetryJobsRequest, n int) { m.Ids, m.Reason = one, letters(n) })(1025))},

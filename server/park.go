@@ -13,13 +13,17 @@ func (s *Server) ParkJobs(ctx context.Context, m *stintv1.ParkJobsRequest) (*sti
 	if err := checkTargets(m); err != nil {
 		return nil, err
 	}
-	if err := checkWho(m.GetReason(), m.GetRequester()); err != nil {
+	if err := checkNamed(m); err != nil {
 		return nil, err
 	}
-	query := &stintv1.ParkJobsRequest{Filter: m.GetFilter()}
-	changed, token, err := s.changeJobs(ctx, m, query, func(r store.Reader, j *job.Job) (*job.Job, job.InterruptEffect, error) {
-		next, err := j.Park(r.Now(), m.GetReason(), m.GetRequester())
-		return next, 0, err
+	by := job.By{Reason: m.GetReason(), Requester: m.GetRequester(), Request: m.GetRequestId()}
+	changed, token, err := s.changeJobs(ctx, m, deed{
+		kind: job.ActionPark, request: by.Request,
+		query: &stintv1.ParkJobsRequest{Filter: m.GetFilter()},
+		step: func(r store.Reader, j *job.Job) (*job.Job, job.InterruptEffect, error) {
+			next, err := j.Park(r.Now(), by)
+			return next, 0, err
+		},
 	})
 	if err != nil {
 		return nil, err

@@ -25,6 +25,7 @@ const (
 	tracestateMax  = 512
 	reasonMax      = 1024
 	requesterMax   = 200
+	requestIDMax   = 64
 	delayMax       = 10 * 365 * 24 * time.Hour
 	timeoutMin     = time.Millisecond
 	interruptMax   = 24 * time.Hour // the longest grace and hard deadline of an interrupt
@@ -321,7 +322,22 @@ func checkInterruptJobs(m *stintv1.InterruptJobsRequest) error {
 	if err := checkDuration("hard_deadline", m.GetHardDeadline(), max(1, m.GetGrace().AsDuration()), interruptMax); err != nil {
 		return err
 	}
-	return checkWho(m.GetReason(), m.GetRequester())
+	return checkNamed(m)
+}
+
+// namedRequest is a request that jobs remember.
+type namedRequest interface {
+	GetReason() string
+	GetRequester() string
+	GetRequestId() string
+}
+
+// checkNamed says what is wrong with who asks, why, and with the name of the request.
+func checkNamed(m namedRequest) error {
+	if err := checkWho(m.GetReason(), m.GetRequester()); err != nil {
+		return err
+	}
+	return checkText("request_id", m.GetRequestId(), requestIDMax)
 }
 
 // checkWho says what is wrong with a reason and a requester.

@@ -22,7 +22,6 @@ const (
 	queuesOfWorker   = 64
 	runsOfWorker     = 4096
 	claimWaitMax     = 5 * time.Minute
-	claimRequestMax  = 64
 	failureMax       = 64 << 10 // texts of a failure
 	failureListMax   = 1000     // frames, and causes
 	maxSilenceMax    = 24 * time.Hour
@@ -145,7 +144,7 @@ func checkClaim(m *stintv1.ClaimJobsRequest) error {
 	if err := checkDuration("wait", m.GetWait(), 0, claimWaitMax); err != nil {
 		return err
 	}
-	return checkText("request_id", m.GetRequestId(), claimRequestMax)
+	return checkText("request_id", m.GetRequestId(), requestIDMax)
 }
 
 func checkHeartbeat(m *stintv1.HeartbeatRunsRequest) error {

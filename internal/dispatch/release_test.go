@@ -93,7 +93,9 @@ func TestWhatReleasesNothing(t *testing.T) {
 		"one that drains":   func(r *rig, _ uint64) { r.build(2, "b2", "q").say(dispatch.Message{Drain: true}) },
 		"one being drained": func(r *rig, _ uint64) { r.build(2, "b2", "q"); r.d.Drain([]job.ID{{2}}, dispatch.DrainNotice{}) },
 		"an operator's": func(r *rig, seq uint64) {
-			r.step(seq, func(j *job.Job, now time.Time) (*job.Job, error) { return j.Park(now, "look", "ops") })
+			r.step(seq, func(j *job.Job, now time.Time) (*job.Job, error) {
+				return j.Park(now, job.By{Reason: "look", Requester: "ops"})
+			})
 			r.build(2, "b2", "q")
 		},
 		"a short absence": func(r *rig, _ uint64) {

@@ -15,8 +15,8 @@ func TestRetryByIsRemembered(t *testing.T) {
 		before := m.lost(m.run(j))
 		before = edited(before, func(j *Job) { j.Counters = Counters{} })
 		had := fmt.Sprint(before.Actions)
-		j = must(t)(before.RetryBy(at(time.Hour), fmt.Sprint(i), "ops"))
-		must(t)(before.RetryBy(at(time.Hour), "another", "ops"))
+		j = must(t)(before.RetryBy(at(time.Hour), By{Reason: fmt.Sprint(i), Requester: "ops"}))
+		must(t)(before.RetryBy(at(time.Hour), By{Reason: "another", Requester: "ops"}))
 		if fmt.Sprint(before.Actions) != had {
 			t.Fatalf("version %d lost its actions", before.Version)
 		}
@@ -25,11 +25,11 @@ func TestRetryByIsRemembered(t *testing.T) {
 		t.Fatalf("%d actions", len(j.Actions))
 	}
 	for i, a := range j.Actions {
-		if want := (Action{ActionRetry, fmt.Sprint(i + 5), "ops", at(time.Hour)}); a != want {
+		if want := (Action{Kind: ActionRetry, Reason: fmt.Sprint(i + 5), Requester: "ops", Time: at(time.Hour)}); a != want {
 			t.Errorf("action %d is %v, want %v", i, a, want)
 		}
 	}
-	if _, err := m.ready().RetryBy(t0, "", ""); err == nil {
+	if _, err := m.ready().RetryBy(t0, By{}); err == nil {
 		t.Error("a READY job was retried")
 	}
 }
@@ -51,8 +51,8 @@ func TestActionKinds(t *testing.T) {
 		"nothing to interrupt":   {ask(m.ready(), LevelRetry, SourceUser), nil},
 		"drain":                  {ask(m.running(), LevelRetry, SourceDrain), nil},
 		"timeout":                {must(t)(m.running().Timeout(t0)), nil},
-		"park":                   {must(t)(m.ready().Park(t0, "why", "ops")), []ActionKind{ActionPark}},
-		"park while it runs":     {must(t)(m.running().Park(t0, "why", "ops")), []ActionKind{ActionPark}},
+		"park":                   {must(t)(m.ready().Park(t0, By{Reason: "why", Requester: "ops"})), []ActionKind{ActionPark}},
+		"park while it runs":     {must(t)(m.running().Park(t0, By{Reason: "why", Requester: "ops"})), []ActionKind{ActionPark}},
 	} {
 		var got []ActionKind
 		for _, a := range c.after.Actions {

@@ -2,13 +2,14 @@ package job
 
 import "time"
 
-// InterruptRequest asks a job to stop. Reason and Requester are free texts and kept. Policy is the queue's: when a job
-// comes back whose run is withdrawn.
+// InterruptRequest asks a job to stop. Reason and Requester are free texts and kept. Request, with source USER only, is
+// the caller's name for it, as in By. Policy is the queue's: when a job comes back whose run is withdrawn.
 type InterruptRequest struct {
 	Level        Level
 	Source       Source
 	Reason       string
 	Requester    string
+	Request      string
 	Grace        *time.Duration // how long the worker may take; nil: by the level
 	HardDeadline *time.Duration // after which the run is abandoned; nil: by the level
 	Policy       Policy         // of the queue
@@ -30,32 +31,54 @@ const (
 // has not named is withdrawn at once; else the level rises and the run's end decides. The same level again can only
 // bring its deadlines forward. It returns j itself when nothing changes. Errors: ErrLevel, ErrTooLate, ErrDowngrade,
 // ErrIllegal.
+//
+// A request with a name is remembered also when it had nothing to do, for its repeat would find a later run. The repeat
+// returns j itself and the first effect, also when the job has ended. What is refused is not remembered: it did nothing,
+// so its repeat is to the job what a first request is that comes late, and a job that has ended is not written again.
 func (j *Job) RequestInterrupt(now time.Time, r InterruptRequest) (*Job, InterruptEffect, error) {
 	if r.Level != LevelRetry && r.Level != LevelCancel {
 		return nil, 0, ErrLevel
+	}
+	kind := r.Level.Action()
+	if effect, did := j.Did(kind, r.Request); did {
+		return j, effect, nil
 	}
 	if j.State.Terminal() {
 		return nil, 0, ErrTooLate
 	}
 	next, effect, err := j.interrupt(now, r)
+	if next == j && r.Request != "" {
+		next, err = j.change(r.Level.event(), func(*Job) {})
+	}
 	if err != nil {
 		return nil, 0, err
 	}
 	if next != j && r.Source == SourceUser {
-		kind := ActionInterruptRetry
-		if r.Level == LevelCancel {
-			kind = ActionInterruptCancel
-		}
-		next.record(Action{Kind: kind, Reason: r.Reason, Requester: r.Requester, Time: now})
+		a := By{r.Reason, r.Requester, r.Request}.action(kind, now)
+		a.Effect = effect
+		next.record(a)
 	}
 	return next, effect, nil
 }
 
-func (j *Job) interrupt(now time.Time, r InterruptRequest) (next *Job, effect InterruptEffect, err error) {
-	event := EventInterruptRetry
-	if r.Level == LevelCancel {
-		event = EventInterruptCancel
+// Action is as what a job remembers that somebody interrupted it at this level.
+func (l Level) Action() ActionKind {
+	if l == LevelCancel {
+		return ActionInterruptCancel
 	}
+	return ActionInterruptRetry
+}
+
+// event is what an interrupt at this level is to the table.
+func (l Level) event() Event {
+	if l == LevelCancel {
+		return EventInterruptCancel
+	}
+	return EventInterruptRetry
+}
+
+func (j *Job) interrupt(now time.Time, r InterruptRequest) (next *Job, effect InterruptEffect, err error) {
+	event := r.Level.event()
 	switch {
 	case j.phase() == dispatched:
 		effect = EffectWithdrawn
@@ -104,19 +127,25 @@ func (j *Job) Timeout(now time.Time) (*Job, error) {
 
 // Park sets a job aside for a person. A waiting one is PARKED now; so is one whose run its worker has not named, which
 // is withdrawn; a running one is interrupted with RETRY and PARKED however its run ends short of a terminal state. It
-// returns j itself if it is parked by an operator already, or about to be, or under CANCEL. Errors: ErrIllegal.
-func (j *Job) Park(now time.Time, reason, requester string) (*Job, error) {
-	request := InterruptRequest{Level: LevelRetry, Source: SourceUser, Reason: reason, Requester: requester}
-	if j.State.Terminal() || j.Interrupted().Park || j.Interrupted().Level == LevelCancel {
+// returns j itself if it is parked by an operator already, or about to be, or under CANCEL, unless the request has a name
+// and is to be remembered; and for the repeat of a request. Errors: ErrIllegal.
+func (j *Job) Park(now time.Time, by By) (*Job, error) {
+	if _, did := j.Did(ActionPark, by.Request); did {
+		return j, nil
+	}
+	done := j.State.Terminal() || j.Interrupted().Park || j.Interrupted().Level == LevelCancel
+	if done && by.Request == "" {
 		return j.unchanged(EventPark)
 	}
+	request := InterruptRequest{Level: LevelRetry, Source: SourceUser, Reason: by.Reason, Requester: by.Requester}
 	return j.change(EventPark, func(n *Job) {
-		n.record(Action{Kind: ActionPark, Reason: reason, Requester: requester, Time: now})
-		switch j.phase() {
-		case dispatched:
+		n.record(by.action(ActionPark, now))
+		switch {
+		case done:
+		case j.phase() == dispatched:
 			n.parkLater(now, request)
 			n.withdraw(now, Policy{})
-		case running:
+		case j.phase() == running:
 			n.parkLater(now, request)
 		default:
 			n.raise(now, request)

@@ -68,7 +68,7 @@ func (l *life) operate(t *rapid.T) {
 	l.takeOne(t, map[string]func(*Job) (*Job, error){
 		"interrupt RETRY":  actInterrupt(LevelRetry),
 		"interrupt CANCEL": actInterrupt(LevelCancel),
-		"park":             func(j *Job) (*Job, error) { return j.Park(l.now, "look", "ops") },
+		"park":             func(j *Job) (*Job, error) { return j.Park(l.now, By{Reason: "look", Requester: "ops"}) },
 		"retry":            func(j *Job) (*Job, error) { return j.Retry(l.now) },
 		"new build":        func(j *Job) (*Job, error) { return j.ReleaseByBuild(l.now, "b2") },
 		"unblock":          func(j *Job) (*Job, error) { return j.Unblock(l.now) },

@@ -30,10 +30,16 @@ func TestOutcomeAndLevel(t *testing.T) {
 			return must(t)(m.interrupted(j, LevelRetry).Timeout(t0))
 		},
 		"TIMEOUT then CANCEL": func(j *Job) *Job { return m.interrupted(must(t)(j.Timeout(t0)), LevelCancel) },
-		"Park":                func(j *Job) *Job { return must(t)(j.Park(t0, "look", "ops")) },
-		"Park and TIMEOUT":    func(j *Job) *Job { return must(t)(must(t)(j.Park(t0, "look", "ops")).Timeout(t0)) },
-		"Park and CANCEL":     func(j *Job) *Job { return m.interrupted(must(t)(j.Park(t0, "look", "ops")), LevelCancel) },
-		"TIMEOUT and Park":    func(j *Job) *Job { return must(t)(must(t)(j.Timeout(t0)).Park(t0, "look", "ops")) },
+		"Park":                func(j *Job) *Job { return must(t)(j.Park(t0, By{Reason: "look", Requester: "ops"})) },
+		"Park and TIMEOUT": func(j *Job) *Job {
+			return must(t)(must(t)(j.Park(t0, By{Reason: "look", Requester: "ops"})).Timeout(t0))
+		},
+		"Park and CANCEL": func(j *Job) *Job {
+			return m.interrupted(must(t)(j.Park(t0, By{Reason: "look", Requester: "ops"})), LevelCancel)
+		},
+		"TIMEOUT and Park": func(j *Job) *Job {
+			return must(t)(must(t)(j.Timeout(t0)).Park(t0, By{Reason: "look", Requester: "ops"}))
+		},
 	}
 	for _, c := range []struct{ end, level, want string }{
 		{"success", "none", "SUCCEEDED run SUCCEEDED"},

@@ -38,13 +38,17 @@ func (j *Job) Retry(now time.Time) (*Job, error) {
 	})
 }
 
-// RetryBy is Retry at somebody's request, which the job remembers. Errors: those of Retry.
-func (j *Job) RetryBy(now time.Time, reason, requester string) (*Job, error) {
+// RetryBy is Retry at somebody's request, which the job remembers. It returns j itself for the repeat of a request.
+// Errors: those of Retry.
+func (j *Job) RetryBy(now time.Time, by By) (*Job, error) {
+	if _, did := j.Did(ActionRetry, by.Request); did {
+		return j, nil
+	}
 	next, err := j.Retry(now)
 	if err != nil {
 		return nil, err
 	}
-	next.record(Action{Kind: ActionRetry, Reason: reason, Requester: requester, Time: now})
+	next.record(by.action(ActionRetry, now))
 	return next, nil
 }
 

@@ -98,7 +98,7 @@ func TestReleaseByBuild(t *testing.T) {
 	if same := must(t)(nobody.ReleaseByBuild(t0, "b2")); same != nobody {
 		t.Error("released although no build parked it")
 	}
-	byHand := must(t)(j.Park(t0, "look", "ops"))
+	byHand := must(t)(j.Park(t0, By{Reason: "look", Requester: "ops"}))
 	if same := must(t)(byHand.ReleaseByBuild(t0, "b2")); same != byHand || byHand.ParkReason != ParkOperator {
 		t.Errorf("parked for %d and released", byHand.ParkReason)
 	}
@@ -179,17 +179,17 @@ func TestPark(t *testing.T) {
 	for name, j := range map[string]*Job{
 		"READY": m.ready(), "BACKOFF": m.lost(m.running()), "DISPATCHED": m.dispatch(m.ready()), "PARKED": m.crashedOut(),
 	} {
-		got := must(t)(j.Park(at(time.Minute), "look", "ops"))
+		got := must(t)(j.Park(at(time.Minute), By{Reason: "look", Requester: "ops"}))
 		want := Interrupt{Source: SourceUser, Reason: "look", Requester: "ops", RequestTime: at(time.Minute), Park: true}
 		if got.State != Parked || got.ParkReason != ParkOperator || got.Interrupted() != want {
 			t.Errorf("%s: %s, %+v", name, got.State, got.Interrupted())
 		}
-		if again := must(t)(got.Park(t0, "twice", "ops")); again != got {
+		if again := must(t)(got.Park(t0, By{Reason: "twice", Requester: "ops"})); again != got {
 			t.Errorf("%s: parked twice", name)
 		}
 	}
 	timedOut := must(t)(m.running().Timeout(at(time.Second)))
-	got := must(t)(timedOut.Park(at(time.Minute), "look", "ops")).Interrupted()
+	got := must(t)(timedOut.Park(at(time.Minute), By{Reason: "look", Requester: "ops"})).Interrupted()
 	want := Interrupt{
 		Level: LevelRetry, Generation: 2, Source: SourceTimeout, Reason: "look", Requester: "ops",
 		RequestTime: at(time.Second), GraceTime: at(11 * time.Second), HardTime: at(61 * time.Second), Park: true,
@@ -200,7 +200,7 @@ func TestPark(t *testing.T) {
 	if same := must(t)(timedOut.Timeout(at(time.Minute))); same != timedOut {
 		t.Errorf("timed out twice: %+v", same.Interrupted())
 	}
-	later := must(t)(must(t)(m.running().Park(t0, "look", "ops")).Timeout(at(time.Minute))).Interrupted()
+	later := must(t)(must(t)(m.running().Park(t0, By{Reason: "look", Requester: "ops"})).Timeout(at(time.Minute))).Interrupted()
 	if later.Source != SourceTimeout || later.RequestTime != at(time.Minute) || later.Requester != "ops" {
 		t.Errorf("timeout after park: %+v", later)
 	}
@@ -208,7 +208,7 @@ func TestPark(t *testing.T) {
 	if same := must(t)(underCancel.Timeout(t0)); same != underCancel {
 		t.Errorf("timeout under CANCEL: %+v", same.Interrupted())
 	}
-	if same := must(t)(underCancel.Park(t0, "look", "ops")); same != underCancel {
+	if same := must(t)(underCancel.Park(t0, By{Reason: "look", Requester: "ops"})); same != underCancel {
 		t.Errorf("park under CANCEL: %+v", same.Interrupted())
 	}
 }

@@ -119,7 +119,7 @@ func someJob() *job.Job {
 		},
 		ParkReason: job.ParkWorker, ParkBuild: "b", ReleasedBy: []string{"b", "c"}, Avoid: job.ID{7}, AvoidUntil: now,
 		Failure: failure, Result: &job.Result{Data: []byte("r"), Size: 1, ContentType: "x"},
-		Actions: []job.Action{{Kind: job.ActionRetry, Reason: "r", Requester: "q", Time: now}, {Kind: 7}},
+		Actions: []job.Action{{Kind: job.ActionInterruptRetry, Reason: "r", Requester: "q", Time: now, Request: "x", Effect: job.EffectNoRun}, {Kind: 7}},
 	}
 }
 

@@ -345,6 +345,8 @@ func writeAction(w *writer, a job.Action, base int64) {
 	w.str(2, a.Reason)
 	w.str(3, a.Requester)
 	w.time(4, a.Time, base)
+	w.str(5, a.Request)
+	w.uint(6, uint64(a.Effect))
 }
 
 func readAction(b []byte, base int64) (a job.Action, err error) {
@@ -359,6 +361,10 @@ func readAction(b []byte, base int64) (a job.Action, err error) {
 			a.Requester = string(r.raw)
 		case 4:
 			a.Time = r.time(base)
+		case 5:
+			a.Request = string(r.raw)
+		case 6:
+			a.Effect = job.InterruptEffect(r.v)
 		}
 	}
 	return a, r.err

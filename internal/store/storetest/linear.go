@@ -97,7 +97,7 @@ func (a access) do(s store.Store) (version uint64, err error) {
 		j := jobs[0]
 		next, err := j.Retry(tx.Now())
 		if j.State == job.Ready {
-			next, err = j.Park(tx.Now(), "test", "test")
+			next, err = j.Park(tx.Now(), job.By{Reason: "test", Requester: "test"})
 		}
 		if err != nil {
 			return err

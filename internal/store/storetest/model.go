@@ -136,10 +136,10 @@ func (m *model) moveOne(r *rapid.T) {
 			return next, err
 		}
 	}
-	interrupt := func(level job.Level) func(clock, *job.Job) (*job.Job, error) {
+	interrupt := func(level job.Level, name string) func(clock, *job.Job) (*job.Job, error) {
 		return func(tx clock, j *job.Job) (*job.Job, error) {
 			next, _, err := j.RequestInterrupt(tx.Now(), job.InterruptRequest{
-				Level: level, Source: job.SourceUser, Reason: "why", Requester: "ops",
+				Level: level, Source: job.SourceUser, Reason: "why", Requester: "ops", Request: name,
 			})
 			return next, err
 		}
@@ -149,8 +149,10 @@ func (m *model) moveOne(r *rapid.T) {
 		"undeliver": func(tx clock, j *job.Job) (*job.Job, error) { return j.Undeliver(tx.Now(), "x") },
 		"lose":      func(tx clock, j *job.Job) (*job.Job, error) { return j.Lose(tx.Now(), policy, 0.5, "x") },
 		"retry":     func(tx clock, j *job.Job) (*job.Job, error) { return j.Retry(tx.Now()) },
-		"cancel":    interrupt(job.LevelCancel),
-		"interrupt": interrupt(job.LevelRetry),
+		"cancel":    interrupt(job.LevelCancel, ""),
+		"interrupt": interrupt(job.LevelRetry, ""),
+		// A new version of any job that waits, also of a READY one, which keeps its place.
+		"remember": interrupt(job.LevelRetry, rapid.StringN(1, 3, 64).Draw(r, "request")),
 		"deliver": func(tx clock, j *job.Job) (*job.Job, error) {
 			return j.Deliver(tx.Now(), j.Run.Fence, j.Interrupted().Generation)
 		},
@@ -159,7 +161,9 @@ func (m *model) moveOne(r *rapid.T) {
 		},
 		"timeout": func(tx clock, j *job.Job) (*job.Job, error) { return j.Timeout(tx.Now()) },
 		"abandon": func(tx clock, j *job.Job) (*job.Job, error) { return j.HardDeadline(tx.Now(), policy, 0.5) },
-		"park":    func(tx clock, j *job.Job) (*job.Job, error) { return j.Park(tx.Now(), "look", "ops") },
+		"park": func(tx clock, j *job.Job) (*job.Job, error) {
+			return j.Park(tx.Now(), job.By{Reason: "look", Requester: "ops"})
+		},
 		"success": finish(job.Outcome{Success: &job.Success{Result: result}}),
 		"failure": finish(job.Outcome{Failure: &job.Failure{Class: job.Application, Message: "no"}}),
 		"release": finish(job.Outcome{Released: &job.Released{NotMe: rapid.Bool().Draw(r, "not me")}}),

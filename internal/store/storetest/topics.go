@@ -79,86 +79,6 @@ func testBlobs(t *testing.T, b *bench) {
 	})
 }
 
-func testLaneOrder(t *testing.T, b *bench) {
-	var want []uint64
-	for range 40 {
-		for _, j := range b.submit(b.spec("q"), b.spec("r"), b.spec("q")) {
-			if j.Spec.Queue == "q" {
-				want = append(want, j.Seq)
-			}
-		}
-	}
-	b.Reopen()
-	for len(want) > 0 {
-		got := b.heads("q", 3) // a store may show fewer than there are, but not none
-		if len(got) == 0 {
-			t.Fatalf("no heads while %d jobs are ready", len(want))
-		}
-		b.equal("heads after a restart", got, want[:min(len(got), len(want))])
-		b.dispatch(got[0])
-		want = want[1:]
-	}
-	b.equal("empty lane", b.heads("q", 3), []uint64(nil))
-}
-
-// testLongLane looks for heads behind those that transactions of the same batch took, however many those are.
-func testLongLane(t *testing.T, b *bench) {
-	const jobs, taken = 60, 50
-	specs := make([]*job.Spec, jobs)
-	for i := range specs {
-		specs[i] = b.spec("q")
-	}
-	b.submit(specs...)
-	posted := make(chan struct{})
-	deleted := make(chan error, 1)
-	b.Store().Post(t.Context(), func(tx store.Tx) error {
-		<-posted
-		for seq := range uint64(taken) {
-			js, err := tx.Load([]uint64{seq + 1})
-			if err != nil {
-				return err
-			}
-			if err := tx.Put(store.Change{Old: js[0]}); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, func(err error) { deleted <- err })
-	var got []uint64
-	seen := make(chan error, 1)
-	b.Store().Post(t.Context(), func(tx store.Tx) error {
-		heads, err := tx.Heads(store.Lane{Queue: "q", Priority: job.Normal}, jobs)
-		got = seqs(heads)
-		return err
-	}, func(err error) { seen <- err })
-	close(posted)
-	if err := errors.Join(<-deleted, <-seen); err != nil {
-		t.Fatal(err)
-	}
-	b.equal("heads", got, []uint64{51, 52, 53, 54, 55, 56, 57, 58, 59, 60})
-	b.Reopen()
-	b.equal("heads after a restart", b.heads("q", 3), []uint64{51, 52, 53})
-	b.view(func(r store.Reader) error {
-		b.equal("oldest", r.Oldest("q").Seq, uint64(51))
-		return nil
-	})
-}
-
-func testUndelivered(t *testing.T, b *bench) {
-	jobs := b.submit(b.spec("q"), b.spec("q"), b.spec("q"))
-	for _, j := range jobs {
-		b.dispatch(j.Seq)
-	}
-	last := b.submit(b.spec("q"))[0].Seq
-	for _, i := range []int{2, 0} {
-		b.step(jobs[i].Seq, func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Undeliver(tx.Now(), "test") })
-	}
-	want := []uint64{jobs[0].Seq, jobs[2].Seq, last}
-	b.equal("heads", b.heads("q", 9), want)
-	b.Reopen()
-	b.equal("heads after a restart", b.heads("q", 9), want)
-}
-
 func testAbort(t *testing.T, b *bench) {
 	b.submit(b.spec("q"))
 	spec := b.spec("q")
@@ -535,7 +455,9 @@ func testEnds(_ *testing.T, b *bench) {
 	levels := []func(store.Tx, *job.Job) (*job.Job, error){
 		func(_ store.Tx, j *job.Job) (*job.Job, error) { return j, nil }, ask(job.LevelRetry), ask(job.LevelCancel),
 		func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Timeout(tx.Now()) },
-		func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Park(tx.Now(), "look", "ops") },
+		func(tx store.Tx, j *job.Job) (*job.Job, error) {
+			return j.Park(tx.Now(), job.By{Reason: "look", Requester: "ops"})
+		},
 	}
 	var all []uint64
 	want := map[uint64]*job.Job{}

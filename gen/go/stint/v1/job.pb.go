@@ -1809,7 +1809,11 @@ type Action struct {
 	// Who, in their own words.
 	Requester string `protobuf:"bytes,3,opt,name=requester,proto3" json:"requester,omitempty"`
 	// When.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	// The request_id of the request; empty: none.
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// What it did, if it was an interrupt. One that did nothing is here only if it had a request_id.
+	Status        InterruptStatus `protobuf:"varint,6,opt,name=status,proto3,enum=stint.v1.InterruptStatus" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1870,6 +1874,20 @@ func (x *Action) GetTime() *timestamppb.Timestamp {
 		return x.Time
 	}
 	return nil
+}
+
+func (x *Action) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Action) GetStatus() InterruptStatus {
+	if x != nil {
+		return x.Status
+	}
+	return InterruptStatus_INTERRUPT_STATUS_UNSPECIFIED
 }
 
 // JobFilter selects jobs: those that match every field that is set.
@@ -2565,7 +2583,11 @@ type InterruptJobsRequest struct {
 	// The continue_token of the page before; empty for the first. Only valid with the same filter and level.
 	ContinueToken string `protobuf:"bytes,10,opt,name=continue_token,json=continueToken,proto3" json:"continue_token,omitempty"`
 	// With a filter: act on at most this many jobs, 1 to 1,000; 0 means 1,000, more is taken as 1,000.
-	PageSize      uint32 `protobuf:"varint,11,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageSize uint32 `protobuf:"varint,11,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The caller's name for this request, at most 64 bytes: a repeat with the same name changes no job a second time, and is
+	// answered with what the first one did to each, also to jobs that its filter no longer matches. Each job remembers it
+	// with its last 20 actions; what is refused, and a dry run, is not remembered. Empty: none.
+	RequestId     string `protobuf:"bytes,12,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2675,6 +2697,13 @@ func (x *InterruptJobsRequest) GetPageSize() uint32 {
 		return x.PageSize
 	}
 	return 0
+}
+
+func (x *InterruptJobsRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
 }
 
 // InterruptResult says what an interrupt did to one job.
@@ -2832,7 +2861,11 @@ type RetryJobsRequest struct {
 	// The continue_token of the page before; empty for the first. Only valid with the same filter.
 	ContinueToken string `protobuf:"bytes,10,opt,name=continue_token,json=continueToken,proto3" json:"continue_token,omitempty"`
 	// With a filter: act on at most this many jobs, 1 to 1,000; 0 means 1,000, more is taken as 1,000.
-	PageSize      uint32 `protobuf:"varint,11,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageSize uint32 `protobuf:"varint,11,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The caller's name for this request, at most 64 bytes: a repeat with the same name changes no job a second time, and is
+	// answered with what the first one did to each, also to jobs that its filter no longer matches. Each job remembers it
+	// with its last 20 actions; what is refused, and a dry run, is not remembered. Empty: none.
+	RequestId     string `protobuf:"bytes,12,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2921,6 +2954,13 @@ func (x *RetryJobsRequest) GetPageSize() uint32 {
 		return x.PageSize
 	}
 	return 0
+}
+
+func (x *RetryJobsRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
 }
 
 // JobResult says what became of one job of a request.
@@ -3060,7 +3100,11 @@ type ParkJobsRequest struct {
 	// The continue_token of the page before; empty for the first. Only valid with the same filter.
 	ContinueToken string `protobuf:"bytes,10,opt,name=continue_token,json=continueToken,proto3" json:"continue_token,omitempty"`
 	// With a filter: act on at most this many jobs, 1 to 1,000; 0 means 1,000, more is taken as 1,000.
-	PageSize      uint32 `protobuf:"varint,11,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageSize uint32 `protobuf:"varint,11,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The caller's name for this request, at most 64 bytes: a repeat with the same name changes no job a second time, and is
+	// answered with what the first one did to each, also to jobs that its filter no longer matches. Each job remembers it
+	// with its last 20 actions; what is refused, and a dry run, is not remembered. Empty: none.
+	RequestId     string `protobuf:"bytes,12,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3149,6 +3193,13 @@ func (x *ParkJobsRequest) GetPageSize() uint32 {
 		return x.PageSize
 	}
 	return 0
+}
+
+func (x *ParkJobsRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
 }
 
 // ParkJobsResponse answers ParkJobs.
@@ -3457,12 +3508,15 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\atimeout\x18\x1a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xea\x01\n" +
 	"\x06Action\x12(\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x14.stint.v1.ActionKindR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1c\n" +
 	"\trequester\x18\x03 \x01(\tR\trequester\x12.\n" +
-	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xe5\x02\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\x121\n" +
+	"\x06status\x18\x06 \x01(\x0e2\x19.stint.v1.InterruptStatusR\x06status\"\xe5\x02\n" +
 	"\tJobFilter\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12*\n" +
 	"\x06states\x18\x02 \x03(\x0e2\x12.stint.v1.JobStateR\x06states\x127\n" +
@@ -3510,7 +3564,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x04view\x18\x03 \x01(\x0e2\x11.stint.v1.JobViewR\x04viewJ\x04\b\x0f\x10\x10\"L\n" +
 	"\x0fWaitJobResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.stint.v1.JobR\x03job\x12\x18\n" +
-	"\areached\x18\x02 \x01(\bR\areached\"\xa1\x03\n" +
+	"\areached\x18\x02 \x01(\bR\areached\"\xc0\x03\n" +
 	"\x14InterruptJobsRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\x12.\n" +
 	"\x05level\x18\x02 \x01(\x0e2\x18.stint.v1.InterruptLevelR\x05level\x12\x16\n" +
@@ -3523,7 +3577,9 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\adry_run\x18\t \x01(\bR\x06dryRun\x12%\n" +
 	"\x0econtinue_token\x18\n" +
 	" \x01(\tR\rcontinueToken\x12\x1b\n" +
-	"\tpage_size\x18\v \x01(\rR\bpageSizeJ\x04\b\x0f\x10\x10\"\xd9\x01\n" +
+	"\tpage_size\x18\v \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\f \x01(\tR\trequestIdJ\x04\b\x0f\x10\x10\"\xd9\x01\n" +
 	"\x0fInterruptResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x19.stint.v1.InterruptStatusR\x06status\x12(\n" +
@@ -3532,7 +3588,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\v2\x13.stint.v1.ItemErrorR\x05error\"s\n" +
 	"\x15InterruptJobsResponse\x123\n" +
 	"\aresults\x18\x01 \x03(\v2\x19.stint.v1.InterruptResultR\aresults\x12%\n" +
-	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken\"\xfc\x01\n" +
+	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken\"\x9b\x02\n" +
 	"\x10RetryJobsRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1c\n" +
@@ -3542,14 +3598,16 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\adry_run\x18\t \x01(\bR\x06dryRun\x12%\n" +
 	"\x0econtinue_token\x18\n" +
 	" \x01(\tR\rcontinueToken\x12\x1b\n" +
-	"\tpage_size\x18\v \x01(\rR\bpageSizeJ\x04\b\x0f\x10\x10\"p\n" +
+	"\tpage_size\x18\v \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\f \x01(\tR\trequestIdJ\x04\b\x0f\x10\x10\"p\n" +
 	"\tJobResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12(\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.stint.v1.JobStateR\x05state\x12)\n" +
 	"\x05error\x18\x03 \x01(\v2\x13.stint.v1.ItemErrorR\x05error\"i\n" +
 	"\x11RetryJobsResponse\x12-\n" +
 	"\aresults\x18\x01 \x03(\v2\x13.stint.v1.JobResultR\aresults\x12%\n" +
-	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken\"\xfb\x01\n" +
+	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken\"\x9a\x02\n" +
 	"\x0fParkJobsRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1c\n" +
@@ -3559,7 +3617,9 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\adry_run\x18\t \x01(\bR\x06dryRun\x12%\n" +
 	"\x0econtinue_token\x18\n" +
 	" \x01(\tR\rcontinueToken\x12\x1b\n" +
-	"\tpage_size\x18\v \x01(\rR\bpageSizeJ\x04\b\x0f\x10\x10\"h\n" +
+	"\tpage_size\x18\v \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\f \x01(\tR\trequestIdJ\x04\b\x0f\x10\x10\"h\n" +
 	"\x10ParkJobsResponse\x12-\n" +
 	"\aresults\x18\x01 \x03(\v2\x13.stint.v1.JobResultR\aresults\x12%\n" +
 	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken\"\xc7\x01\n" +
@@ -3778,62 +3838,63 @@ var file_stint_v1_job_proto_depIdxs = []int32{
 	46, // 50: stint.v1.Job.timeout:type_name -> google.protobuf.Duration
 	6,  // 51: stint.v1.Action.kind:type_name -> stint.v1.ActionKind
 	48, // 52: stint.v1.Action.time:type_name -> google.protobuf.Timestamp
-	0,  // 53: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
-	45, // 54: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
-	48, // 55: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
-	48, // 56: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
-	5,  // 57: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
-	21, // 58: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
-	23, // 59: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
-	5,  // 60: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
-	21, // 61: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
-	23, // 62: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
-	30, // 63: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
-	7,  // 64: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
-	5,  // 65: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
-	21, // 66: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
-	54, // 67: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
-	46, // 68: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
-	46, // 69: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
-	23, // 70: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
-	8,  // 71: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
-	0,  // 72: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
-	54, // 73: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
-	50, // 74: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
-	34, // 75: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
-	23, // 76: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
-	0,  // 77: stint.v1.JobResult.state:type_name -> stint.v1.JobState
-	50, // 78: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
-	37, // 79: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
-	23, // 80: stint.v1.ParkJobsRequest.filter:type_name -> stint.v1.JobFilter
-	37, // 81: stint.v1.ParkJobsResponse.results:type_name -> stint.v1.JobResult
-	23, // 82: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
-	37, // 83: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
-	14, // 84: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
-	16, // 85: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
-	24, // 86: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
-	26, // 87: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
-	28, // 88: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
-	31, // 89: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
-	33, // 90: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
-	36, // 91: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
-	39, // 92: stint.v1.JobService.ParkJobs:input_type -> stint.v1.ParkJobsRequest
-	41, // 93: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
-	15, // 94: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
-	17, // 95: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
-	25, // 96: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
-	27, // 97: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
-	29, // 98: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
-	32, // 99: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
-	35, // 100: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
-	38, // 101: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
-	40, // 102: stint.v1.JobService.ParkJobs:output_type -> stint.v1.ParkJobsResponse
-	42, // 103: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
-	94, // [94:104] is the sub-list for method output_type
-	84, // [84:94] is the sub-list for method input_type
-	84, // [84:84] is the sub-list for extension type_name
-	84, // [84:84] is the sub-list for extension extendee
-	0,  // [0:84] is the sub-list for field type_name
+	8,  // 53: stint.v1.Action.status:type_name -> stint.v1.InterruptStatus
+	0,  // 54: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
+	45, // 55: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
+	48, // 56: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
+	48, // 57: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
+	5,  // 58: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
+	21, // 59: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
+	23, // 60: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
+	5,  // 61: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
+	21, // 62: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
+	23, // 63: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
+	30, // 64: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
+	7,  // 65: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
+	5,  // 66: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
+	21, // 67: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
+	54, // 68: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
+	46, // 69: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
+	46, // 70: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
+	23, // 71: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
+	8,  // 72: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
+	0,  // 73: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
+	54, // 74: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
+	50, // 75: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
+	34, // 76: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
+	23, // 77: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
+	0,  // 78: stint.v1.JobResult.state:type_name -> stint.v1.JobState
+	50, // 79: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
+	37, // 80: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
+	23, // 81: stint.v1.ParkJobsRequest.filter:type_name -> stint.v1.JobFilter
+	37, // 82: stint.v1.ParkJobsResponse.results:type_name -> stint.v1.JobResult
+	23, // 83: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
+	37, // 84: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
+	14, // 85: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
+	16, // 86: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
+	24, // 87: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
+	26, // 88: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
+	28, // 89: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
+	31, // 90: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
+	33, // 91: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
+	36, // 92: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
+	39, // 93: stint.v1.JobService.ParkJobs:input_type -> stint.v1.ParkJobsRequest
+	41, // 94: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
+	15, // 95: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
+	17, // 96: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
+	25, // 97: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
+	27, // 98: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
+	29, // 99: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
+	32, // 100: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
+	35, // 101: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
+	38, // 102: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
+	40, // 103: stint.v1.JobService.ParkJobs:output_type -> stint.v1.ParkJobsResponse
+	42, // 104: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
+	95, // [95:105] is the sub-list for method output_type
+	85, // [85:95] is the sub-list for method input_type
+	85, // [85:85] is the sub-list for extension type_name
+	85, // [85:85] is the sub-list for extension extendee
+	0,  // [0:85] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_job_proto_init() }

@@ -74,18 +74,21 @@ type JobServiceClient interface {
 	// it waits (which keeps proxies calm), and last with `reached`; then the stream ends. Errors: JOB_NOT_FOUND.
 	WaitJob(ctx context.Context, in *WaitJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WaitJobResponse], error)
 	// Interrupts jobs. A job that is not running is CANCELLED at once by CANCEL and unchanged by RETRY (NO_RUN). For a
-	// running one the level is stored and reaches its worker with the next verdict or unary reply. Harmless to repeat. By
-	// filter it acts on all jobs that are not terminal. Errors: PAGE_TOKEN_INVALID.
+	// running one the level is stored and reaches its worker with the next verdict or unary reply. Harmless to repeat with
+	// the same request_id; without one a repeat may stop the job's next run. By filter it acts on all jobs that are not
+	// terminal. Errors: PAGE_TOKEN_INVALID.
 	InterruptJobs(ctx context.Context, in *InterruptJobsRequest, opts ...grpc.CallOption) (*InterruptJobsResponse, error)
 	// Makes jobs run again: FAILED, CANCELLED, EXPIRED and PARKED ones in a new epoch, SCHEDULED and BACKOFF ones now.
-	// A running job is refused RUN_ACTIVE, a READY or SUCCEEDED one INVALID_STATE. Errors: PAGE_TOKEN_INVALID.
+	// A running job is refused RUN_ACTIVE, a READY or SUCCEEDED one INVALID_STATE. Harmless to repeat with the same
+	// request_id; without one a repeat may reopen a job that has failed again. Errors: PAGE_TOKEN_INVALID.
 	RetryJobs(ctx context.Context, in *RetryJobsRequest, opts ...grpc.CallOption) (*RetryJobsResponse, error)
 	// Sets jobs aside for a person: a waiting one is PARKED now, with the reason OPERATOR, until RetryJobs. A running one is
 	// interrupted with RETRY and PARKED however its run ends, unless the job ends with it. One that has ended is refused
-	// INVALID_STATE. Harmless to repeat: the first request's words stand.
+	// INVALID_STATE. The words of the first request stand. Harmless to repeat with the same request_id; without one a repeat
+	// may park a job again that was retried since.
 	ParkJobs(ctx context.Context, in *ParkJobsRequest, opts ...grpc.CallOption) (*ParkJobsResponse, error)
-	// Deletes jobs with all that is known of them, their ids too. A running job is refused RUN_ACTIVE. Errors:
-	// PAGE_TOKEN_INVALID.
+	// Deletes jobs with all that is known of them, their ids too. A running job is refused RUN_ACTIVE. Harmless to repeat,
+	// and answered JOB_NOT_FOUND, until an id is given to a new job. Errors: PAGE_TOKEN_INVALID.
 	DeleteJobs(ctx context.Context, in *DeleteJobsRequest, opts ...grpc.CallOption) (*DeleteJobsResponse, error)
 }
 
@@ -231,18 +234,21 @@ type JobServiceServer interface {
 	// it waits (which keeps proxies calm), and last with `reached`; then the stream ends. Errors: JOB_NOT_FOUND.
 	WaitJob(*WaitJobRequest, grpc.ServerStreamingServer[WaitJobResponse]) error
 	// Interrupts jobs. A job that is not running is CANCELLED at once by CANCEL and unchanged by RETRY (NO_RUN). For a
-	// running one the level is stored and reaches its worker with the next verdict or unary reply. Harmless to repeat. By
-	// filter it acts on all jobs that are not terminal. Errors: PAGE_TOKEN_INVALID.
+	// running one the level is stored and reaches its worker with the next verdict or unary reply. Harmless to repeat with
+	// the same request_id; without one a repeat may stop the job's next run. By filter it acts on all jobs that are not
+	// terminal. Errors: PAGE_TOKEN_INVALID.
 	InterruptJobs(context.Context, *InterruptJobsRequest) (*InterruptJobsResponse, error)
 	// Makes jobs run again: FAILED, CANCELLED, EXPIRED and PARKED ones in a new epoch, SCHEDULED and BACKOFF ones now.
-	// A running job is refused RUN_ACTIVE, a READY or SUCCEEDED one INVALID_STATE. Errors: PAGE_TOKEN_INVALID.
+	// A running job is refused RUN_ACTIVE, a READY or SUCCEEDED one INVALID_STATE. Harmless to repeat with the same
+	// request_id; without one a repeat may reopen a job that has failed again. Errors: PAGE_TOKEN_INVALID.
 	RetryJobs(context.Context, *RetryJobsRequest) (*RetryJobsResponse, error)
 	// Sets jobs aside for a person: a waiting one is PARKED now, with the reason OPERATOR, until RetryJobs. A running one is
 	// interrupted with RETRY and PARKED however its run ends, unless the job ends with it. One that has ended is refused
-	// INVALID_STATE. Harmless to repeat: the first request's words stand.
+	// INVALID_STATE. The words of the first request stand. Harmless to repeat with the same request_id; without one a repeat
+	// may park a job again that was retried since.
 	ParkJobs(context.Context, *ParkJobsRequest) (*ParkJobsResponse, error)
-	// Deletes jobs with all that is known of them, their ids too. A running job is refused RUN_ACTIVE. Errors:
-	// PAGE_TOKEN_INVALID.
+	// Deletes jobs with all that is known of them, their ids too. A running job is refused RUN_ACTIVE. Harmless to repeat,
+	// and answered JOB_NOT_FOUND, until an id is given to a new job. Errors: PAGE_TOKEN_INVALID.
 	DeleteJobs(context.Context, *DeleteJobsRequest) (*DeleteJobsResponse, error)
 	mustEmbedUnimplementedJobServiceServer()
 }
