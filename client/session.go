@@ -303,8 +303,12 @@ func (s *session) schedule(now time.Time, in time.Duration) {
 	s.watchdog.Reset(in + 2*s.cadence)
 }
 
-// hasten brings the next report forward to half of a run's lease, if it is later. Caller holds mu.
+// hasten brings the next report forward to half of a run's lease, if it is later. A run that was stopped has no lease to
+// keep. Caller holds mu.
 func (s *session) hasten(h *held) {
+	if h.stopped {
+		return
+	}
 	if at := h.renewed.Add(h.lease / 2); at.Before(s.reportDue) {
 		s.cadence = min(s.cadence, h.lease/2)
 		s.reportDue = at

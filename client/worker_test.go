@@ -426,8 +426,12 @@ func TestStopDropsTheResult(t *testing.T) {
 		stream := next(t, s.works)
 		welcome(t, stream, 3)
 		assign(t, stream, assignment(1))
-		for range 2 { // listed until the handler is gone
+		for i := range 20 { // listed until the handler is gone, at the server's pace also when its lease would be over
+			asked := time.Now()
 			req := stream.recv(t)
+			if i > 0 && time.Since(asked) != 3*time.Second {
+				t.Fatalf("the next report comes after %s; want 3s", time.Since(asked))
+			}
 			if !slices.Equal(req.GetReport().GetHeld(), []string{"t1"}) {
 				t.Fatalf("got %v; want a report of the run", req)
 			}

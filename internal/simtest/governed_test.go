@@ -144,13 +144,18 @@ func (w *witness) interrupted(l *life, run *stintv1.Run) {
 	}
 }
 
-// carriedOut counts what changed a job by somebody's word. Caller holds mu.
+// carriedOut counts the requests that changed a job by somebody's word; one may name it twice. Caller holds mu.
 func (w *witness) carriedOut(results []*stintv1.InterruptResult) {
 	did := []stintv1.InterruptStatus{
 		stintv1.InterruptStatus_INTERRUPT_STATUS_CANCELLED, stintv1.InterruptStatus_INTERRUPT_STATUS_REQUESTED,
 		stintv1.InterruptStatus_INTERRUPT_STATUS_WITHDRAWN,
 	}
+	seen := map[string]bool{}
 	for _, r := range results {
+		if again := seen[r.GetId()]; again {
+			continue
+		}
+		seen[r.GetId()] = true
 		if r.GetError() == nil && slices.Contains(did, r.GetStatus()) {
 			w.life(r.GetId()).done++
 		}

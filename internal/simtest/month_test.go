@@ -19,7 +19,7 @@ func TestMonth(t *testing.T) {
 			harms: []func(*sim){
 				night, night, nap, crash, crashBehindStall, restart, reset, stall, stallDisk, death, partition,
 			},
-			mischief: true, long: true, jobs: 30, lease: [2]time.Duration{5 * time.Second, time.Hour},
+			mischief: true, long: true, jobs: 30, lease: [2]time.Duration{5 * time.Second, time.Minute},
 		})
 	})
 }
