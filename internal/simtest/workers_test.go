@@ -54,7 +54,7 @@ var builds = []string{"", "v1", "v2", "v3"}
 func (s *sim) bySDK(d *dice, dies <-chan struct{}) {
 	l := s.connect()
 	w := l.NewWorker(client.WorkerConfig{
-		Name: "sdk", BuildID: builds[d.n(len(builds))], ShutdownGrace: 20 * time.Second, CancelGrace: 5 * s.minute(),
+		Name: "sdk", BuildID: builds[d.n(len(builds))], ShutdownGrace: 20 * time.Second, CancelGrace: 24 * s.minute(),
 	})
 	w.HandlePool(queues[:2], 3, s.handler(d))
 	w.Handle(queues[2], 3, s.handler(d))
