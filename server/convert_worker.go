@@ -66,7 +66,7 @@ func claimFrom(m *stintv1.ClaimJobsRequest) (dispatch.ClaimRequest, error) {
 }
 
 func drainFrom(m *stintv1.DrainWorkersRequest) (dispatch.DrainNotice, error) {
-	notice := dispatch.DrainNotice{Reason: m.GetReason(), Grace: delayFrom(m.GetGrace())}
+	notice := dispatch.DrainNotice{Reason: m.GetReason(), Requester: m.GetRequester(), Grace: delayFrom(m.GetGrace())}
 	return notice, checkDrain(m)
 }
 

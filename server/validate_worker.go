@@ -168,7 +168,7 @@ func checkDrain(m *stintv1.DrainWorkersRequest) error {
 	if err := checkDuration("grace", m.GetGrace(), 0, delayMax); err != nil {
 		return err
 	}
-	return checkText("reason", m.GetReason(), reasonMax)
+	return checkWho(m.GetReason(), m.GetRequester())
 }
 
 // checkFailure says what is wrong with a failure. Its length never is.

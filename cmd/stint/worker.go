@@ -80,7 +80,7 @@ comes back later; without --grace it is never.`,
 		Example: "  stint worker drain 5f0c6a1e-3c1b-4a57-9d1e-0a6f0d2b8c11 --grace 5m --reason 'kernel update'",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, instances []string) error {
-			req := &stintv1.DrainWorkersRequest{InstanceIds: instances, Reason: reason}
+			req := &stintv1.DrainWorkersRequest{InstanceIds: instances, Reason: reason, Requester: requester()}
 			if c.Flags().Changed("grace") {
 				req.Grace = durationpb.New(grace)
 			}

@@ -75,14 +75,14 @@ func TestDrainWithGrace(t *testing.T) {
 
 		grace, longer := 20*time.Second, time.Hour
 		r.d.Drain([]job.ID{{1}}, dispatch.DrainNotice{Reason: "first", Grace: &grace})
-		r.d.Drain([]job.ID{{1}}, dispatch.DrainNotice{Reason: "deploy", Grace: &longer})
+		r.d.Drain([]job.ID{{1}}, dispatch.DrainNotice{Reason: "deploy", Requester: "ops", Grace: &longer})
 		s.keep(grace-time.Millisecond, held...)
 		if got := r.job(held[0].Job.Seq).Interrupted().Level; got != job.LevelNone {
 			t.Errorf("too early: level %d", got)
 		}
 		r.pass(time.Millisecond)
 		want := job.Interrupt{
-			Level: job.LevelRetry, Generation: 1, Source: job.SourceDrain, Reason: "deploy", RequestTime: time.Now().UTC(),
+			Level: job.LevelRetry, Generation: 1, Source: job.SourceDrain, Reason: "deploy", Requester: "ops", RequestTime: time.Now().UTC(),
 			GraceTime: time.Now().UTC().Add(job.RetryGrace),
 		}
 		for _, v := range append(s.report(held...).Verdicts, r.heartbeat(unary...)...) {

@@ -29,15 +29,22 @@ func (d *Dispatcher) tell(r *run, v Verdict) {
 	d.unsealed.news = append(d.unsealed.news, news{run: r, verdict: v})
 }
 
-// spread hands news to the run's session. Older news of the same run that was not told yet is no news any more.
-// A session that does not acknowledge what it was sent is not read: it ends.
+// spread hands news to the run's session; without one it waits for the session that adopts the run. Older news of the
+// same run that was not told yet is no news any more. A session that does not acknowledge what it was sent is not read:
+// it ends.
 func (d *Dispatcher) spread(n news) {
 	r, s := n.run, n.run.session
-	if s == nil || s.err != nil || d.runs[r.fence] != r {
+	open := s != nil && s.err == nil
+	switch {
+	case d.runs[r.fence] != r:
 		return
-	}
-	if n.unread {
-		d.end(s, ErrDelivery)
+	case n.unread:
+		if open {
+			d.end(s, ErrDelivery)
+		}
+		return
+	case !open:
+		r.news = &n.verdict
 		return
 	}
 	if r.news == nil {
@@ -45,6 +52,18 @@ func (d *Dispatcher) spread(n news) {
 	}
 	r.news = &n.verdict
 	s.wake()
+}
+
+// catchUp has the worker told of what came after its welcome was composed and before the run was the session's. told is
+// the generation in the welcome.
+func (s *Session) catchUp(r *run, told uint32) {
+	if r.news != nil && r.news.Interrupt.Generation <= told {
+		r.news = nil
+	}
+	if r.news != nil {
+		s.news = append(s.news, r)
+		s.wake()
+	}
 }
 
 // takeNews returns what the session's worker is to be told now.
@@ -131,6 +150,7 @@ type alarm struct {
 	run     *run
 	timeout int64 // when its job's timeout is over, on the dispatcher's clock; 0: never, or it is
 	hard    int64 // when it is abandoned; 0: never
+	floor   int64 // neither comes before this: the server was away, or stood still
 }
 
 // arm is the run's alarm, which it has from now on.
@@ -159,7 +179,7 @@ func (d *Dispatcher) follow(r *run, now int64) {
 		d.tell(r, v)
 		a := r.arm()
 		if !i.HardTime.IsZero() {
-			a.hard = now + max(1, int64(i.HardTime.Sub(d.wall())))
+			a.hard = max(a.floor, now+max(1, int64(i.HardTime.Sub(d.wall()))))
 		}
 		a.ring(d)
 	}
@@ -189,6 +209,7 @@ func (a *alarm) ring(d *Dispatcher) {
 
 // postpone lets no alarm ring before the given time: who could not hear must not pay for it.
 func (a *alarm) postpone(d *Dispatcher, at int64) {
+	a.floor = max(a.floor, at)
 	if a.hard != 0 {
 		a.hard = max(a.hard, at)
 	}

@@ -261,3 +261,50 @@ func TestDeadlinesAfterStall(t *testing.T) {
 		r.expect(seq, job.Cancelled)
 	})
 }
+
+// TestEscalationAfterRestart: a new word about a run whose deadline is over does not take back the lease that its worker
+// has to be heard.
+func TestEscalationAfterRestart(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		s, held := r.holding(1, r.spec("q"))
+		seq := held[0].Job.Seq
+		r.step(seq, func(j *job.Job, now time.Time) (*job.Job, error) {
+			next, _, err := j.RequestInterrupt(now, job.InterruptRequest{
+				Level: job.LevelRetry, Source: job.SourceUser, HardDeadline: new(20 * time.Second),
+			})
+			return next, err
+		})
+		s.Close()
+		r.restart()
+		r.pass(25 * time.Second)
+		r.interrupt(seq, job.LevelCancel)
+		s = r.open(hello(1, held...))
+		if v := s.welcome.Verdicts[0]; v.Action != dispatch.Continue || v.Interrupt.Level != job.LevelCancel {
+			t.Errorf("welcomed with %+v", v)
+		}
+		s.keep(4*time.Second, held...)
+		r.expect(seq, job.Running)
+		r.pass(time.Second)
+		r.expect(seq, job.Cancelled)
+	})
+}
+
+// TestInterruptBetweenSessions: what came while a run had no session is told once, by the welcome.
+func TestInterruptBetweenSessions(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		s, held := r.holding(1, r.spec("q"))
+		s.Close()
+		r.interrupt(held[0].Job.Seq, job.LevelRetry)
+		s = r.open(hello(1, held...))
+		if v := s.welcome.Verdicts[0]; v.Interrupt.Level != job.LevelRetry {
+			t.Errorf("welcomed with %+v", v)
+		}
+		if told := s.news(); len(told) != 0 {
+			t.Errorf("told again: %+v", told)
+		}
+		r.interrupt(held[0].Job.Seq, job.LevelCancel)
+		if told := s.news(); len(told) != 1 || told[0].Interrupt.Level != job.LevelCancel {
+			t.Errorf("of the higher level: %+v", told)
+		}
+	})
+}

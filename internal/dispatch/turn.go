@@ -485,6 +485,7 @@ func (t *turn) adopt() {
 		known.worker.remove(known)
 		s.worker.add(known)
 		known.session, known.claim, known.sent, known.number, known.accepted = s, nil, true, 0, true
+		s.catchUp(known, t.answer.Verdicts[i].Interrupt.Generation)
 	}
 	for _, g := range t.ghosts {
 		if d.runs[g.fence] == nil {

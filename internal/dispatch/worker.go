@@ -138,8 +138,8 @@ func (w *worker) shown(heard time.Time) Worker {
 
 // DrainNotice asks a worker to finish what it holds and go.
 type DrainNotice struct {
-	Reason string
-	Grace  *time.Duration // what it still holds after this long is interrupted with RETRY; nil: nothing is
+	Reason, Requester string
+	Grace             *time.Duration // what it still holds after this long is interrupted with RETRY; nil: nothing is
 }
 
 // Drained says what became of one worker of a Drain.
@@ -192,12 +192,14 @@ func (d *Dispatcher) drain(w *worker, notice DrainNotice, now int64) {
 // interruptAll interrupts what a draining worker holds after its grace.
 func (d *Dispatcher) interruptAll(ctx context.Context, w *worker) {
 	err := d.store.Update(ctx, func(tx store.Tx) error {
-		reason, refs := d.held(w)
+		notice, refs := d.held(w)
 		b, err := openBook(tx, refs)
 		if err != nil {
 			return err
 		}
-		request := job.InterruptRequest{Level: job.LevelRetry, Source: job.SourceDrain, Reason: reason}
+		request := job.InterruptRequest{
+			Level: job.LevelRetry, Source: job.SourceDrain, Reason: notice.Reason, Requester: notice.Requester,
+		}
 		for _, r := range refs {
 			j := b.live(r)
 			if j == nil {
@@ -221,7 +223,7 @@ func (d *Dispatcher) interruptAll(ctx context.Context, w *worker) {
 }
 
 // held is what a draining worker has in flight, and why it drains.
-func (d *Dispatcher) held(w *worker) (reason string, refs []ref) {
+func (d *Dispatcher) held(w *worker) (notice DrainNotice, refs []ref) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	w.all(func(r *run) {
@@ -229,5 +231,5 @@ func (d *Dispatcher) held(w *worker) (reason string, refs []ref) {
 			refs = append(refs, r.ref)
 		}
 	})
-	return w.drain.Reason, refs
+	return w.drain, refs
 }

@@ -86,7 +86,7 @@ func (j *Job) awaits(run Run) bool {
 	case Ready, Scheduled, Backoff:
 		return true
 	case Parked:
-		return j.ParkReason == ParkCrashes || j.ParkReason == ParkUndeliverable
+		return j.ParkReason != ParkOperator
 	default:
 		return false
 	}

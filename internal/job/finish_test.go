@@ -98,6 +98,8 @@ func TestLateFinish(t *testing.T) {
 	lostByTimeout := m.lost(must(t)(m.running().Timeout(t0)))
 	undelivered := must(t)(m.dispatch(edited(m.ready(), func(j *Job) { j.StartBy = at(time.Hour) })).Undeliver(t0, "gone"))
 	undeliverable := must(t)(m.dispatch(edited(m.ready(), func(j *Job) { j.Counters.Deliveries = 99 })).Undeliver(t0, "gone"))
+	interruptedOut := m.lost(m.interrupted(edited(m.running(), func(j *Job) { j.Counters.Interrupts = 99 }), LevelRetry))
+	timedOut := must(t)(must(t)(m.running().Timeout(t0)).Lose(t0, Policy{Retry: RetryPolicy{OnFailure: OnFailurePark}}, 0, "gone"))
 	for _, c := range []struct {
 		name string
 		job  *Job
@@ -120,6 +122,9 @@ func TestLateFinish(t *testing.T) {
 		{"success after undelivered", undelivered, success(), "SUCCEEDED run SUCCEEDED"},
 		{"failure after undelivered", undelivered, application(), "BACKOFF attempts 1s run FAILED"},
 		{"success when undeliverable", undeliverable, success(), "SUCCEEDED deliveries=99 run SUCCEEDED"},
+		{"success when interrupted out", interruptedOut, success(), "SUCCEEDED interrupts=99 run SUCCEEDED"},
+		{"failure when interrupted out", interruptedOut, application(), "PARKED(INTERRUPTS) interrupts=100 run FAILED"},
+		{"success when parked by policy", timedOut, success(), "SUCCEEDED run SUCCEEDED"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := snapshot(t, c.job)
@@ -152,7 +157,6 @@ func TestLateFinish(t *testing.T) {
 func TestLateFinishSuperseded(t *testing.T) {
 	m := made{t}
 	lost := m.lost(m.running())
-	interruptedOut := m.lost(m.interrupted(edited(m.running(), func(j *Job) { j.Counters.Interrupts = 99 }), LevelRetry))
 	abandoned := must(t)(m.interrupted(m.running(), LevelRetry).HardDeadline(t0, Policy{}, 0.5))
 	withdrawn := m.interrupted(m.dispatch(m.ready()), LevelRetry)
 	for name, j := range map[string]*Job{
@@ -162,7 +166,6 @@ func TestLateFinishSuperseded(t *testing.T) {
 		"cancelled by the loss":     m.lost(m.interrupted(m.running(), LevelCancel)),
 		"parked by an operator":     must(t)(lost.Park(t0, By{Reason: "look", Requester: "ops"})),
 		"parked by the loss":        m.lost(must(t)(m.running().Park(t0, By{Reason: "look", Requester: "ops"}))),
-		"parked for interrupts":     interruptedOut,
 		"reopened":                  must(t)(m.crashedOut().Retry(t0)),
 		"released by another build": must(t)(m.crashedOut().ReleaseByBuild(t0, "b2")),
 		"abandoned":                 abandoned,

@@ -2291,8 +2291,10 @@ type DrainWorkersRequest struct {
 	InstanceIds []string `protobuf:"bytes,1,rep,name=instance_ids,json=instanceIds,proto3" json:"instance_ids,omitempty"`
 	// What they still hold after this long is interrupted with RETRY, source DRAIN. Absent: never.
 	Grace *durationpb.Duration `protobuf:"bytes,2,opt,name=grace,proto3" json:"grace,omitempty"`
-	// Why; shown to the workers; at most 1,024 bytes.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Why; shown to the workers, and kept with the jobs that are interrupted; at most 1,024 bytes.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who asks, in their own words; kept with the jobs that are interrupted; at most 200 bytes.
+	Requester     string `protobuf:"bytes,4,opt,name=requester,proto3" json:"requester,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2344,6 +2346,13 @@ func (x *DrainWorkersRequest) GetGrace() *durationpb.Duration {
 func (x *DrainWorkersRequest) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *DrainWorkersRequest) GetRequester() string {
+	if x != nil {
+		return x.Requester
 	}
 	return ""
 }
@@ -2638,11 +2647,12 @@ const file_stint_v1_worker_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageTokenJ\x04\b\x0f\x10\x10\"i\n" +
 	"\x13ListWorkersResponse\x12*\n" +
 	"\aworkers\x18\x01 \x03(\v2\x10.stint.v1.WorkerR\aworkers\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x87\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa5\x01\n" +
 	"\x13DrainWorkersRequest\x12!\n" +
 	"\finstance_ids\x18\x01 \x03(\tR\vinstanceIds\x12/\n" +
 	"\x05grace\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reasonJ\x04\b\x0f\x10\x10\"m\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1c\n" +
+	"\trequester\x18\x04 \x01(\tR\trequesterJ\x04\b\x0f\x10\x10\"m\n" +
 	"\vDrainResult\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x12\n" +
