@@ -21,7 +21,8 @@ const (
 	RunAssigned
 	// RunAdopted: a new session took over a run that an older one had.
 	RunAdopted
-	// RunInterrupted: a run was asked to stop; Err is the *InterruptError.
+	// RunInterrupted: a run was asked to stop; Err is the *InterruptError. Again when the level rises, when the grace ends
+	// sooner, and when the lease runs out while the server does not answer.
 	RunInterrupted
 	// RunStopped: the server said STOP; the run's result is dropped. Stop says why.
 	RunStopped

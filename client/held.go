@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -28,6 +29,9 @@ type held struct {
 	renewed  time.Time // send time of what the server's last CONTINUE answered; receipt at first
 	lease    time.Duration
 	goesOn   bool            // also when the server does not answer
+	lost     bool            // its deadline has passed since the server's last CONTINUE
+	told     uint32          // the newest generation of the server's interrupt that was obeyed
+	graceEnd time.Time       // when the grace of its interrupts ends; zero: none has one
 	stopped  bool            // the server said STOP; the result is dropped
 	finish   *stintv1.Finish // the outcome, once the handler is gone; never changed, only replaced
 	size     int             // about the bytes of finish on the wire
@@ -60,10 +64,7 @@ func (w *Worker) accept(s *session, a *stintv1.Assignment, now time.Time) *held 
 	}
 	w.held[h.token] = h
 	w.stats.Assigned++
-	if at := h.deadline(); w.deadline.IsZero() || at.Before(w.deadline) {
-		w.deadline = at
-		w.look()
-	}
+	w.expect(h)
 	w.event(Event{Kind: RunAssigned, Run: h.run})
 	if w.cfg.MaxRuns > 0 && w.stats.Assigned >= uint64(w.cfg.MaxRuns) {
 		w.drain(forever, SourceShutdown, "MaxRuns is reached")
@@ -72,6 +73,14 @@ func (w *Worker) accept(s *session, a *stintv1.Assignment, now time.Time) *held 
 		w.interrupt(h, w.halt)
 	}
 	return h
+}
+
+// expect has the supervisor look at a run's deadline when it comes. Caller holds mu.
+func (w *Worker) expect(h *held) {
+	if at := h.deadline(); w.deadline.IsZero() || at.Before(w.deadline) {
+		w.deadline = at
+		w.look()
+	}
 }
 
 // start hands a run to its pool. A run the worker has no room for goes back at once.
@@ -146,6 +155,10 @@ func (w *Worker) judge(h *held, v *stintv1.Verdict, sent time.Time, by *session)
 		if lease := v.GetLease().AsDuration(); lease > 0 {
 			h.lease = lease
 		}
+		if h.lost {
+			h.lost = false
+			w.expect(h)
+		}
 		w.obey(h, v.Interrupt, by)
 	case stintv1.VerdictAction_VERDICT_ACTION_FINISHED:
 		h.session = nil
@@ -180,17 +193,43 @@ func (w *Worker) obey(h *held, in *stintv1.Interrupt, s *session) {
 	if in == nil {
 		return
 	}
-	w.interrupt(h, interruptError(in))
+	if g := in.GetGeneration(); g == 0 || g > h.told {
+		h.told = g
+		w.interrupt(h, interruptError(in))
+	}
 	s.acks = append(s.acks, &stintv1.InterruptAck{LeaseToken: h.token, Generation: in.GetGeneration()})
 }
 
-// interrupt asks a handler to stop, if the level is higher than before. Caller holds mu.
+// interrupt asks a handler to stop, if the level is higher than before or its grace ends sooner. Caller holds mu.
 func (w *Worker) interrupt(h *held, e *InterruptError) {
-	if !h.run.raise(e.Level) || h.finish != nil || h.stopped {
+	raised, sooner := h.run.raise(e.Level), false
+	if e.Grace > 0 {
+		end := earlier(h.graceEnd, time.Now().Add(e.Grace))
+		sooner = !end.Equal(h.graceEnd)
+		h.graceEnd = end
+	}
+	if raised || sooner {
+		w.interrupted(h, e)
+	}
+}
+
+// interrupted tells a handler, and who listens, of an interrupt. Caller holds mu.
+func (w *Worker) interrupted(h *held, e *InterruptError) {
+	if h.finish != nil || h.stopped {
 		return
 	}
 	h.cancel(e)
 	w.event(Event{Kind: RunInterrupted, Run: h.run, Err: e})
+}
+
+// graceOf is how much is left of the grace that a run's interrupts gave it, less than 0 if it is over; 0: it has none.
+func (w *Worker) graceOf(h *held) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if h.graceEnd.IsZero() {
+		return 0
+	}
+	return cmp.Or(time.Until(h.graceEnd), -1)
 }
 
 // stop ends a run that is no longer this worker's; what it brings is dropped. Caller holds mu.

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -10,11 +9,15 @@ import (
 	"time"
 )
 
-// hookTime is how long hooks have where nobody says otherwise.
-const hookTime = 10 * time.Second
+const (
+	// hookTime is how long hooks have where nobody says otherwise.
+	hookTime = 10 * time.Second
+	// hookTimeMin is how long they have when the grace is over.
+	hookTimeMin = time.Second
+)
 
 // Hook is called after a run's handler has returned. Its context is not that of the handler: it ends when the grace of
-// the run's interrupt does, or after ten seconds. Its error, or panic, is logged and changes nothing: the outcome is the
+// the run's interrupt does, but not before it had a second, or after ten seconds where there is no grace. Its error, or panic, is logged and changes nothing: the outcome is the
 // handler's.
 type Hook func(ctx context.Context) error
 
@@ -53,15 +56,16 @@ func (h *hooks) take(aborted bool) (due []Hook) {
 	return append(due, last...)
 }
 
-// callHooks calls the run's hooks and waits for them; cause is why the handler's context had ended, nil if it had not.
-func (h *held) callHooks(log *slog.Logger, cause error, succeeded bool) {
+// callHooks calls the run's hooks and waits for them; cause is why the handler's context had ended, nil if it had not, and
+// grace what is left of its interrupt's grace, 0 if it has none.
+func (h *held) callHooks(log *slog.Logger, cause error, grace time.Duration, succeeded bool) {
 	due := h.run.hooks.take(cause != nil && !succeeded)
 	if len(due) == 0 {
 		return
 	}
 	limit := hookTime
-	if interrupt, ok := errors.AsType[*InterruptError](cause); ok && interrupt.Grace > 0 {
-		limit = interrupt.Grace
+	if grace != 0 {
+		limit = max(grace, hookTimeMin)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(h.ctx), limit)
 	defer cancel()

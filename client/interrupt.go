@@ -43,8 +43,8 @@ type InterruptError struct {
 	Source Source
 	// Requester is who it was, as the requester named itself; it may be empty.
 	Requester string
-	// Grace is how long the handler may take to end by itself, from the receipt of the interrupt; zero with SHUTDOWN and
-	// LOST_CONTACT, which the worker decides.
+	// Grace is how long the handler may take to end by itself, from the receipt of the interrupt: a nanosecond if it may
+	// take no time at all. Zero if nobody said, as with SHUTDOWN and LOST_CONTACT, which the worker decides.
 	Grace time.Duration
 }
 
@@ -62,11 +62,15 @@ func (e *InterruptError) Is(target error) bool { return target == context.Cancel
 
 // interruptError converts the wire form.
 func interruptError(in *stintv1.Interrupt) *InterruptError {
+	var grace time.Duration
+	if left := in.GetGraceLeft(); left != nil {
+		grace = max(left.AsDuration(), 1)
+	}
 	return &InterruptError{
 		Level:     in.GetLevel(),
 		Reason:    in.GetReason(),
 		Source:    Source(strings.TrimPrefix(in.GetSource().String(), "INTERRUPT_SOURCE_")),
 		Requester: in.GetRequester(),
-		Grace:     in.GetGraceLeft().AsDuration(),
+		Grace:     grace,
 	}
 }

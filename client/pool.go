@@ -61,7 +61,7 @@ func (p *pool) execute(h *held) {
 		}
 		cause := context.Cause(h.ctx)
 		h.cancel(nil)
-		h.callHooks(p.worker.cfg.Logger, cause, finish.GetSuccess() != nil)
+		h.callHooks(p.worker.cfg.Logger, cause, p.worker.graceOf(h), finish.GetSuccess() != nil)
 		p.worker.finished(h, finish)
 	}()
 	err := context.Cause(h.ctx)

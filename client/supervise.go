@@ -69,24 +69,37 @@ func (w *Worker) tend(now time.Time) (next time.Time, leave error) {
 	switch {
 	case len(w.held) == 0 && w.session == nil:
 		return next, errDrained
-	case w.halt != nil && !now.Before(w.giveUp):
+	case w.halt != nil && !now.Before(w.patience()):
 		return next, errGaveUp
 	case w.halt != nil:
-		next = earlier(next, w.giveUp)
+		next = earlier(next, w.patience())
 	case !w.graceEnd.IsZero():
 		next = earlier(next, w.graceEnd)
 	}
 	return next, nil
 }
 
-// expire interrupts the runs whose own deadline has passed, and finds the next one. Caller holds mu.
+// patience is when an interrupted worker gives up. After a drain its handlers have the grace that the server gave them.
+// Caller holds mu.
+func (w *Worker) patience() time.Time {
+	until := w.giveUp
+	for _, h := range w.held {
+		if end := h.graceEnd.Add(w.cfg.CancelGrace); w.halt.Source == SourceDrain && !h.graceEnd.IsZero() && end.After(until) {
+			until = end
+		}
+	}
+	return until
+}
+
+// expire interrupts the runs whose own deadline has passed, also those that are interrupted already and still have their
+// grace, and finds the next one. Caller holds mu.
 func (w *Worker) expire(now time.Time) {
 	if w.deadline.IsZero() || now.Before(w.deadline) {
 		return
 	}
 	w.deadline = time.Time{}
 	for _, h := range w.held {
-		if h.finish != nil || h.stopped || h.run.Level() >= retry || h.goesOn {
+		if h.finish != nil || h.stopped || h.lost || h.goesOn {
 			continue
 		}
 		if at := h.deadline(); now.Before(at) {
@@ -94,7 +107,9 @@ func (w *Worker) expire(now time.Time) {
 			continue
 		}
 		w.cfg.Logger.Warn("a run's lease ran out while the server did not answer", slog.String("job_id", h.run.JobID))
-		w.interrupt(h, &InterruptError{Level: retry, Reason: "no answer from the server", Source: SourceLostContact})
+		h.lost = true
+		h.run.raise(retry)
+		w.interrupted(h, &InterruptError{Level: retry, Reason: "no answer from the server", Source: SourceLostContact})
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,9 +140,10 @@ func (f *workFlags) work(ctx context.Context, g *globals, queues []string, progr
 			Name: f.name, BuildID: f.build, Labels: labels, MaxRuns: f.maxRuns, OnEvent: s.observe,
 			Logger: slog.New(slog.NewTextHandler(g.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 			// Commands are asked to end by their handlers, as soon as this process is.
-			ShutdownGrace: f.grace + ackGrace, CancelGrace: ackGrace,
+			ShutdownGrace: f.grace, CancelGrace: f.grace + ackGrace,
 		})
 		w.HandlePool(queues, f.concurrency, s.handle)
+		defer s.abandon()
 		return f.run(ctx, limit, g, c, w, queues)
 	})
 }
@@ -229,6 +231,8 @@ type sidecarWorker struct {
 
 	mu      sync.Mutex
 	running map[*client.Run]*commandRun
+	gone    bool // the worker has given up
+	runs    sync.WaitGroup
 }
 
 const cancelLevel = stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL
@@ -237,17 +241,21 @@ const cancelLevel = stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL
 type commandRun struct {
 	ctx        context.Context // of the handler; its cause is the first interrupt
 	kill       func()
-	interrupts chan sidecar.Interrupt // has room for one of each level, and of the worker's own stop
+	interrupts chan sidecar.Interrupt // has room for one: what was not read yet is replaced
+
+	// Guarded by sidecarWorker.mu.
+	stopped bool // it was told that this process is to end
+	last    *client.InterruptError
 }
 
 // handle does one run.
 func (s *sidecarWorker) handle(ctx context.Context, run *client.Run) error {
 	owned, kill := context.WithCancel(context.WithoutCancel(ctx))
 	defer kill()
-	r := &commandRun{ctx: ctx, kill: kill, interrupts: make(chan sidecar.Interrupt, 3)}
-	s.mu.Lock()
-	s.running[run] = r
-	s.mu.Unlock()
+	r := &commandRun{ctx: ctx, kill: kill, interrupts: make(chan sidecar.Interrupt, 1)}
+	if !s.enter(run, r) {
+		return client.NotMe("the worker has given up")
+	}
 	ended := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() { s.watch(ctx, ended, r) })
@@ -257,11 +265,25 @@ func (s *sidecarWorker) handle(ctx context.Context, run *client.Run) error {
 		s.mu.Unlock()
 		close(ended)
 		watching.Wait()
+		s.runs.Done()
 	}()
 	return s.report(ctx, run, s.command.Run(owned, r.interrupts, jobOf(run)))
 }
 
-// watch tells the command of one run to end, or kills it if the run may be somebody else's.
+// enter makes the run one of those that are told, and waited for; false if the worker has given up.
+func (s *sidecarWorker) enter(run *client.Run, r *commandRun) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return false
+	}
+	s.runs.Add(1)
+	s.running[run] = r
+	return true
+}
+
+// watch tells the command of one run to end when the run is interrupted, which observe may be too early for, or when
+// this process is to end; it kills the command if the run may be somebody else's.
 func (s *sidecarWorker) watch(ctx context.Context, ended <-chan struct{}, r *commandRun) {
 	stopping := s.stopping
 	for {
@@ -270,27 +292,52 @@ func (s *sidecarWorker) watch(ctx context.Context, ended <-chan struct{}, r *com
 			return
 		case <-stopping:
 			stopping = nil
-			r.interrupts <- sidecar.Interrupt{Level: "RETRY", Reason: "the worker is stopping"}
+			s.mu.Lock()
+			r.stopped = true
+			r.ask(sidecar.Interrupt{Level: "RETRY", Reason: "the worker is stopping", Grace: s.command.Grace})
+			s.mu.Unlock()
 		case <-ctx.Done():
+			s.mu.Lock()
+			defer s.mu.Unlock()
 			var why *client.InterruptError
-			if !errors.As(context.Cause(ctx), &why) || why.Source == client.SourceLostContact {
+			if !errors.As(context.Cause(ctx), &why) {
 				r.kill()
-			} else if stopping != nil || why.Level == cancelLevel { // else it was told to stop already
-				r.interrupts <- interruptOf(why)
+				return
 			}
+			s.interrupt(r, why)
 			return
 		}
 	}
 }
 
-func interruptOf(why *client.InterruptError) sidecar.Interrupt {
-	return sidecar.Interrupt{
-		Level: strings.TrimPrefix(why.Level.String(), "INTERRUPT_LEVEL_"), Reason: why.Reason, Grace: why.Grace,
+// interrupt tells the command of a run of an interrupt, if that is news, or kills it if the run may be somebody else's.
+// Caller holds mu.
+func (s *sidecarWorker) interrupt(r *commandRun, why *client.InterruptError) {
+	switch {
+	case why.Source == client.SourceLostContact:
+		r.kill()
+	case why == r.last, r.last != nil && why.Level < r.last.Level, r.stopped && why.Source == client.SourceShutdown:
+	default:
+		r.last = why
+		r.ask(sidecar.Interrupt{
+			Level:  strings.TrimPrefix(why.Level.String(), "INTERRUPT_LEVEL_"),
+			Reason: why.Reason, Grace: cmp.Or(why.Grace, s.command.Grace),
+		})
 	}
 }
 
-// observe kills the command of a run that the server says is no longer ours, also while it has its grace, and tells one
-// that is interrupted already of a higher level.
+// ask passes an interrupt on. It takes the place of one that the command has not been told yet, whose grace holds if it
+// is shorter. Calls are serialized by sidecarWorker.mu.
+func (r *commandRun) ask(i sidecar.Interrupt) {
+	select {
+	case older := <-r.interrupts:
+		i.Grace = min(i.Grace, older.Grace)
+	default:
+	}
+	r.interrupts <- i
+}
+
+// observe tells the commands what becomes of their runs: that one is no longer ours, or is interrupted, also once more.
 func (s *sidecarWorker) observe(e client.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -302,12 +349,22 @@ func (s *sidecarWorker) observe(e client.Event) {
 	case client.RunStopped:
 		r.kill()
 	case client.RunInterrupted:
-		var first, why *client.InterruptError
-		if errors.As(context.Cause(r.ctx), &first) && errors.As(e.Err, &why) && why.Level > first.Level {
-			r.interrupts <- interruptOf(why)
+		if why, ok := errors.AsType[*client.InterruptError](e.Err); ok {
+			s.interrupt(r, why)
 		}
 	default:
 	}
+}
+
+// abandon kills the commands that are left when the worker has given up, so that none outlives it.
+func (s *sidecarWorker) abandon() {
+	s.mu.Lock()
+	s.gone = true
+	for _, r := range s.running {
+		r.kill()
+	}
+	s.mu.Unlock()
+	s.runs.Wait()
 }
 
 func jobOf(run *client.Run) sidecar.Job {

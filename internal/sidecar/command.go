@@ -57,8 +57,8 @@ type Job struct {
 // Run runs the command for a job and says how that ended. What is left of the run's group is killed before it returns.
 //
 // The first interrupt asks the command to end. A later one replaces what its interrupt file says and repeats the signal;
-// of the graces the one that ends first holds. The end of ctx says that the run no longer
-// owns its job, or may not: its group is killed at once.
+// of the graces the one that ends first holds. The end of ctx says that the run no longer owns its job, or may not: its
+// group is killed at once.
 func (c *Command) Run(ctx context.Context, interrupts <-chan Interrupt, job Job) Outcome {
 	files, err := newFiles(job.Payload)
 	if err != nil {
@@ -106,7 +106,7 @@ func (c *Command) interrupt(ctx context.Context, p *process, files *files, why I
 		case <-ended:
 			waiting = false
 		case why = <-more:
-			defer ask(why)() // at most one for each level
+			defer ask(why)() // few: for each level, and when a grace is cut short
 		}
 	}
 	if ctx.Err() != nil {
