@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -213,4 +215,137 @@ func TestLevelRisesAfterTheContextEnded(t *testing.T) {
 		close(end)
 		w.kill(t)
 	})
+}
+
+// TestEveryGenerationIsHeard: who listens is told again when the grace ends sooner and when the level rises, not when the
+// server repeats itself or gives more time.
+func TestEveryGenerationIsHeard(t *testing.T) {
+	bubble(t, func(t *testing.T, s *scripted, c *Client) {
+		var mu sync.Mutex
+		var heard []string
+		w := run(t, c, WorkerConfig{OnEvent: func(e Event) {
+			if why, ok := errors.AsType[*InterruptError](e.Err); ok && e.Kind == RunInterrupted {
+				mu.Lock()
+				defer mu.Unlock()
+				heard = append(heard, fmt.Sprint(why.Level.Number(), " ", why.Grace))
+			}
+		}}, 1, untilCancelledAnd(time.Minute))
+		stream := next(t, s.works)
+		welcome(t, stream, 15)
+		assign(t, stream, assignment(1))
+		for _, i := range []*stintv1.Interrupt{
+			{Level: 1, Generation: 1, GraceLeft: seconds(30)},
+			{Level: 1, Generation: 1, GraceLeft: seconds(29)}, // repeated
+			{Level: 1, Generation: 2, GraceLeft: seconds(40)},
+			{Level: 1, Generation: 3, GraceLeft: seconds(5)},
+			{Level: 2, Generation: 4, GraceLeft: seconds(5)},
+			{Level: 2, Generation: 5, GraceLeft: seconds(0)},
+		} {
+			stream.send(t, &stintv1.WorkResponse{Interrupts: []*stintv1.Verdict{
+				{LeaseToken: "t1", Action: stintv1.VerdictAction_VERDICT_ACTION_CONTINUE, Interrupt: i},
+			}})
+			synctest.Wait()
+		}
+		w.kill(t)
+		time.Sleep(time.Minute) // until the handler is gone
+		mu.Lock()
+		defer mu.Unlock()
+		if diff := cmp.Diff([]string{"1 30s", "1 5s", "2 5s", "2 1ns"}, heard); diff != "" {
+			t.Errorf("heard (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestLeaseIsLostInTheGrace: a run that is interrupted, and whose lease then runs out, may be somebody else's: who listens
+// is told.
+func TestLeaseIsLostInTheGrace(t *testing.T) {
+	bubble(t, func(t *testing.T, s *scripted, c *Client) {
+		lost := make(chan time.Time, 1)
+		w := run(t, c, WorkerConfig{OnEvent: func(e Event) {
+			if why, ok := errors.AsType[*InterruptError](e.Err); ok && why.Source == SourceLostContact {
+				lost <- time.Now()
+			}
+		}}, 1, untilCancelledAnd(time.Minute))
+		stream := next(t, s.works)
+		welcome(t, stream, 3)
+		start := time.Now()
+		assign(t, stream, assignment(1))
+		stream.send(t, &stintv1.WorkResponse{Interrupts: []*stintv1.Verdict{{
+			LeaseToken: "t1", Action: stintv1.VerdictAction_VERDICT_ACTION_CONTINUE,
+			Interrupt: &stintv1.Interrupt{Level: 1, Generation: 1, GraceLeft: seconds(600)},
+		}}})
+		if got := (<-lost).Sub(start); got != 27*time.Second { // a lease of 30 s less a tenth
+			t.Errorf("lost after %v", got)
+		}
+		w.kill(t)
+		time.Sleep(time.Minute) // until the handler is gone
+	})
+}
+
+// TestDrainedWorkerWaitsForTheGrace: handlers that a drain interrupts have the grace that the server gave them.
+func TestDrainedWorkerWaitsForTheGrace(t *testing.T) {
+	bubble(t, func(t *testing.T, s *scripted, c *Client) {
+		w := run(t, c, WorkerConfig{CancelGrace: 5 * time.Second}, 1, untilCancelledAnd(25*time.Second))
+		stream := next(t, s.works)
+		welcome(t, stream, 3)
+		assign(t, stream, assignment(1))
+		stream.send(t, &stintv1.WorkResponse{
+			Drain: &stintv1.DrainNotice{Grace: seconds(0)},
+			Interrupts: []*stintv1.Verdict{{
+				LeaseToken: "t1", Action: stintv1.VerdictAction_VERDICT_ACTION_CONTINUE,
+				Interrupt: &stintv1.Interrupt{Level: 1, Generation: 1, GraceLeft: seconds(30)},
+			}},
+		})
+		for {
+			req := stream.recv(t)
+			if len(req.GetFinishes()) > 0 {
+				break
+			}
+			if req.GetReport() != nil {
+				stream.send(t, &stintv1.WorkResponse{ReportAnswer: &stintv1.ReportAnswer{
+					Seq: req.Seq, NextReportIn: seconds(3), Verdicts: []*stintv1.Verdict{goOn("t1")},
+				}})
+			}
+		}
+		w.kill(t)
+	})
+}
+
+// TestHookTime: hooks have what is left of the grace, and a second at least.
+func TestHookTime(t *testing.T) {
+	for _, c := range []struct{ linger, want time.Duration }{{12 * time.Second, 18 * time.Second}, {40 * time.Second, time.Second}} {
+		bubble(t, func(t *testing.T, s *scripted, client *Client) {
+			left := make(chan time.Duration, 1)
+			w := run(t, client, WorkerConfig{}, 1, func(ctx context.Context, run *Run) error {
+				run.OnCleanUp(func(ctx context.Context) error {
+					end, _ := ctx.Deadline()
+					left <- time.Until(end)
+					return nil
+				})
+				return untilCancelledAnd(c.linger)(ctx, run)
+			})
+			stream := next(t, s.works)
+			welcome(t, stream, 600)
+			a := assignment(1)
+			a.Lease = seconds(600)
+			assign(t, stream, a)
+			stream.send(t, &stintv1.WorkResponse{Interrupts: []*stintv1.Verdict{{
+				LeaseToken: "t1", Action: stintv1.VerdictAction_VERDICT_ACTION_CONTINUE,
+				Interrupt: &stintv1.Interrupt{Level: 1, Generation: 1, GraceLeft: seconds(30)},
+			}}})
+			if got := <-left; got != c.want {
+				t.Errorf("after %v the hook has %v; want %v", c.linger, got, c.want)
+			}
+			w.kill(t)
+		})
+	}
+}
+
+// untilCancelledAnd is a handler that needs a while to give way.
+func untilCancelledAnd(linger time.Duration) Handler {
+	return func(ctx context.Context, _ *Run) error {
+		<-ctx.Done()
+		time.Sleep(linger)
+		return context.Cause(ctx)
+	}
 }

@@ -152,6 +152,60 @@ func TestEscalation(t *testing.T) {
 	}
 }
 
+// TestGraceCutShort: a second interrupt of the same level may end the first one's grace.
+func TestGraceCutShort(t *testing.T) {
+	t.Parallel()
+	s := serve(t, t.TempDir())
+	worker := s.work("q", []string{"--max-runs", "1"}, `trap : TERM; echo ready $$; while :; do sleep 0.1; done`)
+	id := s.submit("q", "x")
+	worker.word("ready")
+	s.accepted(s.client(), id)
+	s.must("job", "interrupt", "--level", "retry", "--grace", "10m", id)
+	s.must("job", "wait", "--until", "interrupt-acknowledged", id)
+	s.must("job", "interrupt", "--level", "retry", "--grace", "0s", id)
+	if code := worker.end(patience); code != 0 {
+		t.Errorf("the worker ended with %d", code)
+	}
+	if run := s.job(id).GetHistory()[0]; run.GetState() != stintv1.RunState_RUN_STATE_INTERRUPTED || run.GetInterrupt().GetGeneration() != 2 {
+		t.Errorf("the run is %v, want INTERRUPTED by the second interrupt", run)
+	}
+}
+
+// TestLeaseIsLostInTheGrace kills a command that has its grace when the server may have given its job to somebody else.
+func TestLeaseIsLostInTheGrace(t *testing.T) {
+	t.Parallel()
+	s := serve(t, t.TempDir())
+	s.must("queue", "set", "q", "--lease", "5s")
+	worker := s.work("q", []string{"--max-runs", "1"}, `trap : TERM; echo pid $$; while :; do sleep 0.1; done`)
+	id := s.submit("q", "x")
+	command := watch(t, worker.word("pid"))
+	s.accepted(s.client(), id)
+	s.must("job", "interrupt", "--level", "retry", "--grace", "10m", id)
+	s.must("job", "wait", "--until", "interrupt-acknowledged", id)
+	s.signal(syscall.SIGSTOP)
+	command.await(patience)
+	s.signal(syscall.SIGCONT)
+	if code := worker.end(patience); code != 0 {
+		t.Errorf("the worker ended with %d", code)
+	}
+}
+
+// TestDrainedWorkerWaits: a worker that drains ends when its commands have, as long as these have their grace.
+func TestDrainedWorkerWaits(t *testing.T) {
+	t.Parallel()
+	s := serve(t, t.TempDir())
+	worker := s.work("q", []string{"--grace", "20s"}, `trap 'sleep 7; exit' TERM; echo ready $$; while :; do sleep 0.1; done`)
+	id := s.submit("q", "x")
+	worker.word("ready")
+	s.must("worker", "drain", "--grace", "0s", s.job(id).GetRun().GetInstanceId())
+	if code := worker.end(patience); code != 0 {
+		t.Errorf("the drained worker ended with %d", code)
+	}
+	if run := s.job(id).GetHistory()[0]; run.GetState() != stintv1.RunState_RUN_STATE_INTERRUPTED || run.GetInterrupt().GetRequester() == "" {
+		t.Errorf("its run is %v, want INTERRUPTED by a drain that somebody asked for", run)
+	}
+}
+
 // TestDrainedWorker is interrupted at what it still holds after the grace; the job comes back.
 func TestDrainedWorker(t *testing.T) {
 	t.Parallel()

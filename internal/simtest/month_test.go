@@ -14,7 +14,7 @@ func TestMonth(t *testing.T) {
 	}
 	forSeeds(t, seeds, func(t *testing.T, seed uint64) {
 		play(t, seed, script{
-			lasts: 30 * 24 * time.Hour, gap: [2]time.Duration{0, 5 * time.Minute},
+			lasts: 30 * 24 * time.Hour, gap: [2]time.Duration{0, 2 * time.Minute},
 			outage: [3]time.Duration{0, 10 * time.Second, 10 * time.Minute},
 			harms: []func(*sim){
 				night, night, nap, crash, crashBehindStall, restart, reset, stall, stallDisk, death, partition,
