@@ -49,6 +49,7 @@ func Run(t *testing.T, open Open) {
 		"state survives a restart":     testRestart,
 		"ends survive a restart":       testEnds,
 		"post answers in call order":   testPostOrder,
+		"every state and event":        testEveryPair,
 		"calls are linearizable":       testLinearizable,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newBench(t, open)) })
