@@ -235,8 +235,6 @@ type sidecarWorker struct {
 	runs    sync.WaitGroup
 }
 
-const cancelLevel = stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL
-
 // commandRun is the command of one run.
 type commandRun struct {
 	ctx        context.Context // of the handler; its cause is the first interrupt
