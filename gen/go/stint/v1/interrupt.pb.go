@@ -1,7 +1,7 @@
 // Asking a job to stop.
 //
 // An interrupt is state, not a message: a job has a level, the level only rises within the job's epoch, and the worker
-// learns of it at once, and again with every verdict and every unary reply about the run until it has acknowledged it.
+// learns of it at once, and again with every verdict on the run, in a report or a heartbeat, until it has acknowledged it.
 // What the worker then reports is read together with the level: a success counts under every level; anything else ends
 // as the level says.
 //

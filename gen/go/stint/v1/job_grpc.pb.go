@@ -74,9 +74,9 @@ type JobServiceClient interface {
 	// it waits (which keeps proxies calm), and last with `reached`; then the stream ends. Errors: JOB_NOT_FOUND.
 	WaitJob(ctx context.Context, in *WaitJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WaitJobResponse], error)
 	// Interrupts jobs. A job that is not running is CANCELLED at once by CANCEL and unchanged by RETRY (NO_RUN). For a
-	// running one the level is stored and reaches its worker with the next verdict or unary reply. Harmless to repeat with
-	// the same request_id; without one a repeat may stop the job's next run. By filter it acts on all jobs that are not
-	// terminal. Errors: PAGE_TOKEN_INVALID.
+	// running one the level is stored and told to its worker: at once on a stream, with the next heartbeat to one that
+	// makes calls. Harmless to repeat with the same request_id; without one a repeat may stop the job's next run. By filter
+	// it acts on all jobs that are not terminal. Errors: PAGE_TOKEN_INVALID.
 	InterruptJobs(ctx context.Context, in *InterruptJobsRequest, opts ...grpc.CallOption) (*InterruptJobsResponse, error)
 	// Makes jobs run again: FAILED, CANCELLED, EXPIRED and PARKED ones in a new epoch, SCHEDULED and BACKOFF ones now.
 	// A running job is refused RUN_ACTIVE, a READY or SUCCEEDED one INVALID_STATE. Harmless to repeat with the same
@@ -234,9 +234,9 @@ type JobServiceServer interface {
 	// it waits (which keeps proxies calm), and last with `reached`; then the stream ends. Errors: JOB_NOT_FOUND.
 	WaitJob(*WaitJobRequest, grpc.ServerStreamingServer[WaitJobResponse]) error
 	// Interrupts jobs. A job that is not running is CANCELLED at once by CANCEL and unchanged by RETRY (NO_RUN). For a
-	// running one the level is stored and reaches its worker with the next verdict or unary reply. Harmless to repeat with
-	// the same request_id; without one a repeat may stop the job's next run. By filter it acts on all jobs that are not
-	// terminal. Errors: PAGE_TOKEN_INVALID.
+	// running one the level is stored and told to its worker: at once on a stream, with the next heartbeat to one that
+	// makes calls. Harmless to repeat with the same request_id; without one a repeat may stop the job's next run. By filter
+	// it acts on all jobs that are not terminal. Errors: PAGE_TOKEN_INVALID.
 	InterruptJobs(context.Context, *InterruptJobsRequest) (*InterruptJobsResponse, error)
 	// Makes jobs run again: FAILED, CANCELLED, EXPIRED and PARKED ones in a new epoch, SCHEDULED and BACKOFF ones now.
 	// A running job is refused RUN_ACTIVE, a READY or SUCCEEDED one INVALID_STATE. Harmless to repeat with the same
