@@ -120,8 +120,10 @@ func specFrom(m *stintv1.JobSpec) job.Spec {
 		Labels:   m.GetLabels(),
 		Subject:  m.GetSubject(),
 	}
-	if retry := retryFrom(m.GetRetry()); retry != (job.RetryPolicy{}) {
-		s.Retry = &retry
+	if m.GetRetry() != nil {
+		if retry := retryFrom(m.GetRetry()); retry != (job.RetryPolicy{}) {
+			s.Retry = &retry
+		}
 	}
 	if s.Priority == 0 {
 		s.Priority = job.Normal

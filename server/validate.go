@@ -157,6 +157,9 @@ func checkTime(field string, t *timestamppb.Timestamp) error {
 }
 
 func checkRetryPolicy(field string, p *stintv1.RetryPolicy) error {
+	if p == nil { // as in most jobs, which need not pay for the names of its fields
+		return nil
+	}
 	if n := p.GetMaxAttempts(); n > job.MaxAttempts {
 		return invalid(field+".max_attempts", "must be 1 to %d, or 0 for the policy's", job.MaxAttempts)
 	}
