@@ -81,6 +81,12 @@ func drawActions(w io.Writer, actions []*stintv1.Action) {
 	fmt.Fprintf(w, "\nActions\n")
 	row(w, "  WHEN", "WHAT", "WHO", "WHY")
 	for _, a := range actions {
-		row(w, "  "+timeText(a.GetTime()), name(a.GetKind(), "ACTION_KIND_"), dash(a.GetRequester()), dash(a.GetReason()))
+		what := name(a.GetKind(), "ACTION_KIND_")
+		switch a.GetStatus() {
+		case stintv1.InterruptStatus_INTERRUPT_STATUS_NO_RUN, stintv1.InterruptStatus_INTERRUPT_STATUS_UNCHANGED: // it did nothing
+			what += ": " + name(a.GetStatus(), "INTERRUPT_STATUS_")
+		default:
+		}
+		row(w, "  "+timeText(a.GetTime()), what, dash(a.GetRequester()), dash(a.GetReason()))
 	}
 }

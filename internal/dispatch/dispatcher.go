@@ -310,7 +310,7 @@ type Stats struct {
 	Waiting  int // pools with room: parts of sessions' demands and unary claims
 	Workers  int // known
 
-	Matched     uint64 // claims made
+	Matched     uint64 // jobs taken from their lanes: handed out, or expired instead
 	Lost        uint64 // runs whose lease was lost, or that were no longer listed
 	Undelivered uint64 // runs that were never named by their workers
 	Stalls      uint64 // times the whole process was found to have stood still
