@@ -111,7 +111,7 @@ func TestFaultsFailTheRun(t *testing.T) {
 				c.spoil(f)
 				config := tiny(t, f, scenario)
 				config.Jobs, config.Runs = 120, 1
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				defer cancel()
 				r, err := Run(ctx, config)
 				if err == nil {

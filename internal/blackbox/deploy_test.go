@@ -39,7 +39,7 @@ func TestRollingRestarts(t *testing.T) {
 	for range count {
 		s.submit("q", "x", "--retry", "interrupt-delay=100ms,attempts=1")
 	}
-	const script = `echo begun $$; sleep 0.3`
+	const script = `echo begun $$; sleep 1`
 	begin := func() *process { return s.work("q", []string{"--concurrency", "3"}, script) }
 	workers := []*process{begin(), begin()}
 	for n := range restarts {

@@ -59,7 +59,7 @@ func TestHardDeadline(t *testing.T) {
 	c := s.client()
 	id := s.submit("q", "x")
 	token := claim(t, c, "q")
-	s.must("job", "interrupt", "--level", "cancel", "--grace", "1s", "--hard-deadline", "1s", "--reason", "enough", id)
+	s.must("job", "interrupt", "--level", "cancel", "--grace", "1s", "--hard-deadline", "5s", "--reason", "enough", id)
 	if v, err := heartbeat(t, c, token); err != nil || v.GetInterrupt().GetReason() != "enough" {
 		t.Errorf("the worker is told %v (%v), want the interrupt", v, err)
 	}
@@ -76,7 +76,7 @@ func TestHardDeadline(t *testing.T) {
 	if err != nil || late.GetAcks()[0].GetStatus() != stintv1.FinishStatus_FINISH_STATUS_SUPERSEDED {
 		t.Errorf("the late success is answered %v (%v), want SUPERSEDED", late, err)
 	}
-	if shown := s.must("job", "get", id); !strings.Contains(shown, "ABANDONED after 1") || !strings.Contains(shown, "INTERRUPT_CANCEL") {
+	if shown := s.must("job", "get", id); !strings.Contains(shown, "ABANDONED after ") || !strings.Contains(shown, "INTERRUPT_CANCEL") {
 		t.Errorf("job get does not show what became of the interrupt and who asked for it:\n%s", shown)
 	}
 }
@@ -197,6 +197,7 @@ func TestDrainedWorkerWaits(t *testing.T) {
 	worker := s.work("q", []string{"--grace", "20s"}, `trap 'sleep 7; exit' TERM; echo ready $$; while :; do sleep 0.1; done`)
 	id := s.submit("q", "x")
 	worker.word("ready")
+	s.accepted(s.client(), id)
 	s.must("worker", "drain", "--grace", "0s", s.job(id).GetRun().GetInstanceId())
 	if code := worker.end(patience); code != 0 {
 		t.Errorf("the drained worker ended with %d", code)
@@ -213,6 +214,7 @@ func TestDrainedWorker(t *testing.T) {
 	worker := s.work("q", nil, `trap 'echo file $(cat $STINT_INTERRUPT_FILE); exit' TERM; echo ready $$; while :; do sleep 0.1; done`)
 	id := s.submit("q", "x")
 	worker.word("ready")
+	s.accepted(s.client(), id)
 	s.accepted(s.client(), id)
 	s.must("worker", "drain", "--grace", "1s", "--reason", "new kernel", s.job(id).GetRun().GetInstanceId())
 	if got := worker.word("file"); !strings.HasPrefix(got, "RETRY") || !strings.Contains(got, "new kernel") {

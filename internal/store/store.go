@@ -39,7 +39,8 @@ type Store interface {
 	// The transactions of one goroutine run, and are answered, in the order of its calls. Post blocks while the store's
 	// queue is full; if ctx ends then, done gets its error.
 	Post(ctx context.Context, fn func(Tx) error, done func(error))
-	// View runs fn over a state that is at least as new as everything answered before the call.
+	// View runs fn over a state that is at least as new as everything answered before the call. If ctx has ended, it
+	// answers ctx's error and does not.
 	View(ctx context.Context, fn func(Reader) error) error
 	// Secret is 32 random bytes made with the store, for sealing tokens.
 	Secret() [32]byte

@@ -60,6 +60,7 @@ func (s *Store) upkeepLoop() {
 		}
 		for range chunksInBucket() {
 			more, err := s.retain()
+			s.watchSpace() // a step may read a lot
 			if err != nil && !errors.Is(err, errMoved) && !errors.Is(err, store.ErrClosed) {
 				s.cfg.Logger.Error("retention failed; it is tried again", "error", err)
 			}

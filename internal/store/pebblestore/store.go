@@ -289,6 +289,9 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
 		return store.ErrClosed
 	default:
 	}
+	if err := ctx.Err(); err != nil {
+		return err // a caller of many looks ends with its deadline
+	}
 	err := s.look(fn)
 	if syncErr := s.awaitSync(ctx, s.dirty.Load()); syncErr != nil {
 		return syncErr

@@ -46,6 +46,7 @@ func Run(t *testing.T, open Open) {
 		"fences are never reused":      testFences,
 		"observer":                     testObserver,
 		"closed":                       testClosed,
+		"view whose caller has gone":   testOverdueView,
 		"state survives a restart":     testRestart,
 		"ends survive a restart":       testEnds,
 		"post answers in call order":   testPostOrder,

@@ -390,6 +390,19 @@ func testClosed(t *testing.T, b *bench) {
 	b.Reopen()
 }
 
+// testOverdueView: a view whose caller has gone is not begun, so that a caller of many ends with its deadline.
+func testOverdueView(t *testing.T, b *bench) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := b.Store().View(ctx, func(store.Reader) error {
+		t.Error("the view was begun")
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("view: %v", err)
+	}
+}
+
 func testRestart(t *testing.T, b *bench) {
 	b.submit(b.spec("q"), b.spec("q"), b.spec("q"), b.spec("q"))
 	b.dispatch(1)
