@@ -81,7 +81,7 @@ cover: ## Measure what the tests cover: .tmp/cover.html
 	go tool cover -func=$(TMP)/cover.out | tail -n 1
 
 .PHONY: soak
-soak: ## Run sim, blackbox and fuzz with long settings: about an hour
+soak: ## Run sim, blackbox and fuzz with long settings: two hours or more
 	$(MAKE) sim blackbox fuzz STINT_SOAK=1 CRASH_CYCLES=5000 FUZZTIME=1m TIMEOUT=2h
 
 ## ---- check ----
