@@ -17,8 +17,8 @@ const (
 )
 
 // Hook is called after a run's handler has returned. Its context is not that of the handler: it ends when the grace of
-// the run's interrupt does, but not before it had a second, or after ten seconds where there is no grace. Its error, or panic, is logged and changes nothing: the outcome is the
-// handler's.
+// the run's interrupt does, but not before it had a second, or after ten seconds where there is no grace. Its error, or
+// panic, is logged and changes nothing: the outcome is the handler's.
 type Hook func(ctx context.Context) error
 
 // hooks are a run's hooks, in the order of their registration.

@@ -289,6 +289,7 @@ func TestDrainedWorkerWaitsForTheGrace(t *testing.T) {
 		stream := next(t, s.works)
 		welcome(t, stream, 3)
 		assign(t, stream, assignment(1))
+		start := time.Now()
 		stream.send(t, &stintv1.WorkResponse{
 			Drain: &stintv1.DrainNotice{Grace: seconds(0)},
 			Interrupts: []*stintv1.Verdict{{
@@ -299,6 +300,9 @@ func TestDrainedWorkerWaitsForTheGrace(t *testing.T) {
 		for {
 			req := stream.recv(t)
 			if len(req.GetFinishes()) > 0 {
+				if got := time.Since(start); got != 25*time.Second || req.GetFinishes()[0].GetInterrupted() == nil {
+					t.Errorf("after %v the worker says %v; want that the run was interrupted, after 25s", got, req)
+				}
 				break
 			}
 			if req.GetReport() != nil {

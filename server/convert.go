@@ -121,9 +121,7 @@ func specFrom(m *stintv1.JobSpec) job.Spec {
 		Subject:  m.GetSubject(),
 	}
 	if m.GetRetry() != nil {
-		if retry := retryFrom(m.GetRetry()); retry != (job.RetryPolicy{}) {
-			s.Retry = &retry
-		}
+		s.Retry = new(retryFrom(m.GetRetry()))
 	}
 	if s.Priority == 0 {
 		s.Priority = job.Normal

@@ -152,7 +152,7 @@ func (w *witness) carriedOut(results []*stintv1.InterruptResult) {
 	}
 	seen := map[string]bool{}
 	for _, r := range results {
-		if again := seen[r.GetId()]; again {
+		if seen[r.GetId()] {
 			continue
 		}
 		seen[r.GetId()] = true

@@ -55,6 +55,9 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 func play(t *testing.T, seed uint64, sc script) {
 	w := newWorld(t, seed)
 	w.witness.rule = sc.rule
+	if sc.long {
+		w.patient = patienceLong
+	}
 	s := &sim{
 		world: w, script: sc, seed: seed, harm: newDice(seed, "harm"),
 		over: make(chan struct{}), leave: make(chan struct{}),
@@ -242,7 +245,7 @@ func (s *sim) settle() []*stintv1.Job {
 		if len(open) == 0 {
 			break
 		}
-		if time.Since(began) > patience {
+		if time.Since(began) > s.patient {
 			s.t.Fatalf("%d jobs do not end, among them %v", len(open), open[0])
 		}
 		parked := &stintv1.RetryJobsRequest{}

@@ -50,11 +50,19 @@ func result(d *dice, fence uint64) []byte {
 // builds are what workers may be of. A job that one of them parks is released by another.
 var builds = []string{"", "v1", "v2", "v3"}
 
+// cancelGrace is longer than the server is away, and than a run takes that does not listen.
+func (s *sim) cancelGrace() time.Duration {
+	if s.long {
+		return 24 * time.Hour
+	}
+	return 5 * time.Minute
+}
+
 // bySDK is a worker of the SDK.
 func (s *sim) bySDK(d *dice, dies <-chan struct{}) {
 	l := s.connect()
 	w := l.NewWorker(client.WorkerConfig{
-		Name: "sdk", BuildID: builds[d.n(len(builds))], ShutdownGrace: 20 * time.Second, CancelGrace: 24 * s.minute(),
+		Name: "sdk", BuildID: builds[d.n(len(builds))], ShutdownGrace: 20 * time.Second, CancelGrace: s.cancelGrace(),
 	})
 	w.HandlePool(queues[:2], 3, s.handler(d))
 	w.Handle(queues[2], 3, s.handler(d))

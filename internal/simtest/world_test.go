@@ -29,7 +29,8 @@ type world struct {
 	witness *witness
 	began   time.Time
 	fs      *vfs.MemFS
-	dark    gate // shut: nobody tries to reach the server, which is away for long
+	patient time.Duration // what patience is here
+	dark    gate          // shut: nobody tries to reach the server, which is away for long
 
 	mu    sync.Mutex
 	up    *process // nil: no server runs
@@ -40,7 +41,7 @@ type world struct {
 // newWorld makes a world with a running server, which is taken down after the test.
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
-		t: t, dice: newDice(seed, "world"), witness: newWitness(t), began: time.Now(),
+		t: t, dice: newDice(seed, "world"), witness: newWitness(t), began: time.Now(), patient: patience,
 		fs: vfs.NewCrashableMem(), links: map[*link]struct{}{},
 	}
 	t.Cleanup(func() {
@@ -56,16 +57,20 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return w
 }
 
-// patience is the virtual time after which a test gives up on what should have happened long ago.
-const patience = 48 * time.Hour
+// patience is the virtual time after which a test gives up on what should have happened long ago; patienceLong in a
+// long script.
+const (
+	patience     = 2 * time.Hour
+	patienceLong = 48 * time.Hour
+)
 
 // await waits for what must come.
 func (w *world) await(what string, done <-chan struct{}) {
 	w.t.Helper()
 	select {
 	case <-done:
-	case <-time.After(patience):
-		w.t.Fatalf("%s: not within %s", what, patience)
+	case <-time.After(w.patient):
+		w.t.Fatalf("%s: not within %s", what, w.patient)
 	}
 }
 
