@@ -125,58 +125,21 @@ func (m *model) moveOne(r *rapid.T) {
 	if j == nil {
 		return
 	}
-	policy := job.Effective(j.Spec, job.Policy{})
 	result := &job.Result{Size: rapid.SampledFrom([]int{0, 3, 900}).Draw(r, "result")}
 	if result.Size > 0 {
 		result.Data = make([]byte, result.Size)
 	}
-	finish := func(o job.Outcome) func(clock, *job.Job) (*job.Job, error) {
-		return func(tx clock, j *job.Job) (*job.Job, error) {
-			next, _, err := j.Finish(tx.Now(), j.Run.Fence, o, policy, 0.5)
-			return next, err
-		}
-	}
-	interrupt := func(level job.Level, name string) func(clock, *job.Job) (*job.Job, error) {
-		return func(tx clock, j *job.Job) (*job.Job, error) {
-			next, _, err := j.RequestInterrupt(tx.Now(), job.InterruptRequest{
-				Level: level, Source: job.SourceUser, Reason: "why", Requester: "ops", Request: name,
-			})
-			return next, err
-		}
-	}
-	moves := map[string]func(clock, *job.Job) (*job.Job, error){
-		"accept":    func(tx clock, j *job.Job) (*job.Job, error) { return j.Accept(tx.Now()) },
-		"undeliver": func(tx clock, j *job.Job) (*job.Job, error) { return j.Undeliver(tx.Now(), "x") },
-		"lose":      func(tx clock, j *job.Job) (*job.Job, error) { return j.Lose(tx.Now(), policy, 0.5, "x") },
-		"retry":     func(tx clock, j *job.Job) (*job.Job, error) { return j.Retry(tx.Now()) },
-		"cancel":    interrupt(job.LevelCancel, ""),
-		"interrupt": interrupt(job.LevelRetry, ""),
-		// A new version of any job that waits, also of a READY one, which keeps its place.
-		"remember": interrupt(job.LevelRetry, rapid.StringN(1, 3, 64).Draw(r, "request")),
-		"deliver": func(tx clock, j *job.Job) (*job.Job, error) {
-			return j.Deliver(tx.Now(), j.Run.Fence, j.Interrupted().Generation)
-		},
-		"acknowledge": func(tx clock, j *job.Job) (*job.Job, error) {
-			return j.Acknowledge(tx.Now(), j.Run.Fence, j.Interrupted().Generation)
-		},
-		"timeout": func(tx clock, j *job.Job) (*job.Job, error) { return j.Timeout(tx.Now()) },
-		"abandon": func(tx clock, j *job.Job) (*job.Job, error) { return j.HardDeadline(tx.Now(), policy, 0.5) },
-		"park": func(tx clock, j *job.Job) (*job.Job, error) {
-			return j.Park(tx.Now(), job.By{Reason: "look", Requester: "ops"})
-		},
-		"success": finish(job.Outcome{Success: &job.Success{Result: result}}),
-		"failure": finish(job.Outcome{Failure: &job.Failure{Class: job.Application, Message: "no"}}),
-		"release": finish(job.Outcome{Released: &job.Released{NotMe: rapid.Bool().Draw(r, "not me")}}),
-	}
+	moves := moves()
+	moves["success"] = finishing(job.Outcome{Success: &job.Success{Result: result}})
+	moves["released"] = finishing(job.Outcome{Released: &job.Released{NotMe: rapid.Bool().Draw(r, "not me")}})
+	// A new version of any job that waits, also of a READY one, which keeps its place.
+	moves["remember"] = interrupting(job.LevelRetry, rapid.StringN(1, 3, 64).Draw(r, "request"))
 	name := rapid.SampledFrom(slices.Sorted(maps.Keys(moves))).Draw(r, "move")
 	if _, err := moves[name](at(m.clock), j); err != nil {
 		return // not legal here
 	}
 	m.jobs[j.Seq] = m.step(j.Seq, func(tx store.Tx, j *job.Job) (*job.Job, error) { return moves[name](tx, j) })
 }
-
-// clock is what a step needs of a transaction.
-type clock interface{ Now() time.Time }
 
 // at is a clock that stands still: enough to try a step.
 type at time.Time
