@@ -9,10 +9,23 @@ import (
 )
 
 func main() {
-	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks to stop; the second one ends the process.
-	context.AfterFunc(ctx, restore)
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go obey(signals, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// obey asks to stop at the first signal and ends the process by the second, so that whoever waits for it sees which it
+// was. It takes both: if the first gave the others back to the system, one that came in between would be lost.
+func obey(signals <-chan os.Signal, stop func()) {
+	<-signals
+	stop()
+	second := (<-signals).(syscall.Signal)
+	signal.Reset(second)
+	if err := syscall.Kill(syscall.Getpid(), second); err != nil {
+		os.Exit(128 + int(second))
+	}
 }
 
 // run executes one command line and returns its exit code.
