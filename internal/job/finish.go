@@ -73,6 +73,12 @@ var lateEvents = [...]Event{
 	RunSucceeded: EventLateSuccess, RunFailed: EventLateFailure, RunInterrupted: 0, RunReleased: 0,
 }
 
+// lateNotes tell readers of a history why such a run ended after its time.
+var lateNotes = map[RunState]string{
+	RunLost:        "came late: its lease had been lost",
+	RunUndelivered: "came late: it had been taken back as undelivered",
+}
+
 // reported reports whether s was a worker's word.
 func (s RunState) reported() bool { return s >= RunSucceeded && s <= RunReleased }
 
@@ -108,6 +114,7 @@ func (j *Job) endLate(t terms, i int, e ending) {
 	if run.AcceptTime.IsZero() {
 		run.AcceptTime = later(t.now, run.DispatchTime)
 	}
+	e.note = lateNotes[run.State]
 	j.StartBy = time.Time{}
 	j.settle(t, interrupt, run, e)
 }

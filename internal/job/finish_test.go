@@ -2,6 +2,7 @@ package job
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 )
@@ -139,6 +140,9 @@ func TestLateFinish(t *testing.T) {
 			}
 			if len(next.History) != runs || next.History[runs-1].AcceptTime.IsZero() || !next.StartBy.IsZero() {
 				t.Errorf("%d runs, start_by %v, run %+v", len(next.History), next.StartBy, next.History[runs-1])
+			}
+			if note := next.History[runs-1].Note; !strings.HasPrefix(note, "came late: ") {
+				t.Errorf("the run's note %q does not say that its end came late", note)
 			}
 			if snapshot(t, c.job) != before {
 				t.Error("the receiver was modified")

@@ -197,7 +197,8 @@ type Run struct {
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// What the worker reported, if it reported a failure.
 	Failure *Failure `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"`
-	// Why it ended, in a few words, when no failure says it ("lease lost", the interrupt's reason).
+	// Why it ended, in a few words, when no failure says it ("lease lost", the interrupt's reason). Of a success or failure
+	// that came late it says what the run had been taken for before: "came late: its lease had been lost".
 	Note string `protobuf:"bytes,10,opt,name=note,proto3" json:"note,omitempty"`
 	// The interrupt that it ended under; absent if there was none.
 	Interrupt     *Interrupt `protobuf:"bytes,11,opt,name=interrupt,proto3" json:"interrupt,omitempty"`
