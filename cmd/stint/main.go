@@ -21,10 +21,10 @@ func main() {
 func obey(signals <-chan os.Signal, stop func()) {
 	<-signals
 	stop()
-	second := (<-signals).(syscall.Signal)
+	second := <-signals
 	signal.Reset(second)
-	if err := syscall.Kill(syscall.Getpid(), second); err != nil {
-		os.Exit(128 + int(second))
+	if number, ok := second.(syscall.Signal); !ok || syscall.Kill(os.Getpid(), number) != nil {
+		os.Exit(exitSignalled)
 	}
 }
 
