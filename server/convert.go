@@ -165,7 +165,10 @@ func retryDelayFrom(d *durationpb.Duration) time.Duration {
 }
 
 func policyFrom(p *stintv1.QueuePolicy) job.Policy {
-	return job.Policy{Lease: p.GetLease().AsDuration(), Retry: retryFrom(p.GetRetry()), LostContact: job.LostContact(p.GetLostContact())}
+	return job.Policy{
+		Lease: p.GetLease().AsDuration(), Retry: retryFrom(p.GetRetry()), LostContact: job.LostContact(p.GetLostContact()),
+		MaxRunning: p.GetMaxRunning(), OnZombie: job.OnZombie(p.GetOnZombie()),
+	}
 }
 
 // traceFrom is t if it is a trace context, and nothing otherwise: a bad trace must not lose a job.
@@ -301,7 +304,9 @@ func wireQueuePolicy(p job.Policy) *stintv1.QueuePolicy {
 	if p == (job.Policy{}) {
 		return nil
 	}
-	m := &stintv1.QueuePolicy{LostContact: stintv1.LostContact(p.LostContact)}
+	m := &stintv1.QueuePolicy{
+		LostContact: stintv1.LostContact(p.LostContact), MaxRunning: p.MaxRunning, OnZombie: stintv1.OnZombie(p.OnZombie),
+	}
 	if p.Lease != 0 {
 		m.Lease = durationpb.New(p.Lease)
 	}
@@ -333,6 +338,7 @@ func wireQueue(q *store.Queue, oldest *job.Job, now time.Time) *stintv1.Queue {
 		Counts:     wireCounts(q.Counts),
 		CreateTime: wireTime(q.CreateTime),
 		Etag:       queueEtag(q),
+		Zombies:    q.Zombies,
 	}
 	if p := q.Pause; p != nil {
 		m.Pause = &stintv1.QueuePause{Reason: p.Reason, Requester: p.Requester, PauseTime: wireTime(p.Time)}

@@ -316,6 +316,7 @@ func wireWorker(w *dispatch.Worker) *stintv1.Worker {
 		Since:      wireTime(w.Since),
 		HeardTime:  wireTime(w.Heard),
 		Runs:       uint32(w.Runs),
+		Zombies:    uint32(w.Zombies),
 		Draining:   w.Drain != nil,
 	}
 	for _, p := range w.Pools {

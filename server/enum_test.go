@@ -35,6 +35,7 @@ func TestEnums(t *testing.T) {
 		{wire: stintv1.ActionKind(0), wirePrefix: "ACTION_KIND_", domain: "ActionKind", prefix: "Action"},
 		{wire: stintv1.ParkReason(0), wirePrefix: "PARK_REASON_", domain: "ParkReason", prefix: "Park"},
 		{wire: stintv1.LostContact(0), wirePrefix: "LOST_CONTACT_", domain: "LostContact", prefix: "LostContact"},
+		{wire: stintv1.OnZombie(0), wirePrefix: "ON_ZOMBIE_", domain: "OnZombie", prefix: "OnZombie"},
 		{wire: stintv1.OnFailure(0), wirePrefix: "ON_FAILURE_", domain: "OnFailure", prefix: "OnFailure"},
 		{wire: stintv1.InterruptLevel(0), wirePrefix: "INTERRUPT_LEVEL_", domain: "Level", prefix: "Level"},
 		{wire: stintv1.InterruptSource(0), wirePrefix: "INTERRUPT_SOURCE_", domain: "Source", prefix: "Source"},

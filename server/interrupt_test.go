@@ -214,6 +214,46 @@ func TestInterruptTimes(t *testing.T) {
 	})
 }
 
+// TestMaxRunningOverTheWire: the bound acts at once, up and down; what was left behind is shown, and counts until an
+// operator says otherwise.
+func TestMaxRunningOverTheWire(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		r.add("q", "a", "b", "c")
+		set := func(max uint32, z stintv1.OnZombie) *stintv1.Queue {
+			t.Helper()
+			q, err := r.setPolicy("q", "", &stintv1.QueuePolicy{MaxRunning: max, OnZombie: z})
+			if err != nil || q.GetPolicy().GetMaxRunning() != max || q.GetPolicy().GetOnZombie() != z {
+				t.Fatalf("set %v, %v", q, err)
+			}
+			return q
+		}
+		set(1, 0)
+		caller := func() []*stintv1.Assignment {
+			return r.claimAll(&stintv1.ClaimJobsRequest{Queues: []string{"q"}, MaxRuns: 5})
+		}
+		first := r.claim("q")
+		r.accept(first)
+		if got := caller(); len(got) != 0 {
+			t.Errorf("beside one of at most one run began %v", got)
+		}
+		r.interrupt("a", stintv1.InterruptLevel_INTERRUPT_LEVEL_CANCEL, "enough")
+		for range 8 {
+			r.accept(first)
+			time.Sleep(10 * time.Second)
+		}
+		if q := set(1, stintv1.OnZombie_ON_ZOMBIE_HOLD); q.GetZombies() != 1 || q.GetCounts().GetRunning() != 0 {
+			t.Errorf("with one run left behind the queue is %v", q)
+		}
+		if got := caller(); len(got) != 0 {
+			t.Errorf("beside a zombie began %v", got)
+		}
+		set(1, stintv1.OnZombie_ON_ZOMBIE_RELEASE)
+		if got := caller(); len(got) != 1 {
+			t.Errorf("once it was released began %v", got)
+		}
+	})
+}
+
 // TestLostContactTravels: what the queue says of lost contact comes with its assignments.
 func TestLostContactTravels(t *testing.T) {
 	inBubble(t, rigConfig{}, func(r *rig) {

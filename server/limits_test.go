@@ -436,6 +436,9 @@ func TestQueueLimits(t *testing.T) {
 	contact := call(updateQueue, func(m *stintv1.UpdateQueueRequest, v int) {
 		m.Name, m.Policy = "q", &stintv1.QueuePolicy{LostContact: stintv1.LostContact(v)}
 	})
+	zombie := call(updateQueue, func(m *stintv1.UpdateQueueRequest, v int) {
+		m.Name, m.Policy = "q", &stintv1.QueuePolicy{OnZombie: stintv1.OnZombie(v)}
+	})
 	lease := call(updateQueue, func(m *stintv1.UpdateQueueRequest, d *durationpb.Duration) {
 		m.Name, m.Policy = "q", &stintv1.QueuePolicy{Lease: d}
 	})
@@ -466,6 +469,7 @@ func TestQueueLimits(t *testing.T) {
 	expectLimits(t, append([]limit{
 		{field: "name", at: tries(update, "q", letters(200)), beyond: append(tries(update, "", letters(201), "a//b", "_stint/a", "*"), bad...)},
 		{field: "queue", at: tries(pattern, "", "*", "a", "a/*"), beyond: tries(pattern, "a*", "A", "/*")},
+		{field: "policy.on_zombie", at: tries(zombie, 0, 1, 2), beyond: tries(zombie, 3, -1)},
 		{field: "policy.lost_contact", at: tries(contact, 0, 1, 2), beyond: tries(contact, 3, -1)},
 		{
 			field: "policy.lease", at: tries(lease, durations(5*time.Second, day)...),

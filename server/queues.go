@@ -57,7 +57,8 @@ func (s *Server) GetQueue(ctx context.Context, m *stintv1.GetQueueRequest) (*sti
 	return answer, err
 }
 
-// UpdateQueue sets a queue's policy. Setting what is set already changes nothing, the etag included.
+// UpdateQueue sets a queue's policy. Setting what is set already changes nothing, the etag included. There may be room for
+// more runs then.
 func (s *Server) UpdateQueue(ctx context.Context, m *stintv1.UpdateQueueRequest) (*stintv1.UpdateQueueResponse, error) {
 	if err := checkUpdateQueue(m); err != nil {
 		return nil, err
@@ -85,6 +86,9 @@ func (s *Server) UpdateQueue(ctx context.Context, m *stintv1.UpdateQueueRequest)
 	})
 	if errors.Is(err, store.ErrTooManyQueues) {
 		return nil, tooManyQueues("name")
+	}
+	if err == nil {
+		s.dispatch.Wake(m.GetName())
 	}
 	return answer, err
 }

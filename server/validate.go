@@ -361,6 +361,9 @@ func checkUpdateQueue(m *stintv1.UpdateQueueRequest) error {
 	if _, known := stintv1.LostContact_name[int32(m.GetPolicy().GetLostContact())]; !known {
 		return invalid("policy.lost_contact", "must be STOP or CONTINUE, or absent")
 	}
+	if _, known := stintv1.OnZombie_name[int32(m.GetPolicy().GetOnZombie())]; !known {
+		return invalid("policy.on_zombie", "must be HOLD or RELEASE, or absent")
+	}
 	return checkRetryPolicy("policy.retry", m.GetPolicy().GetRetry())
 }
 

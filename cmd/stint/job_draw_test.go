@@ -202,6 +202,7 @@ func TestPolicyText(t *testing.T) {
 		{&stintv1.QueuePolicy{Lease: durationpb.New(90 * time.Second)}, "lease 1m30s"},
 		{&stintv1.QueuePolicy{Retry: &stintv1.RetryPolicy{MaxAttempts: 3}}, "retry attempts=3"},
 		{&stintv1.QueuePolicy{LostContact: stintv1.LostContact_LOST_CONTACT_CONTINUE}, "on lost contact continue"},
+		{&stintv1.QueuePolicy{MaxRunning: 3, OnZombie: stintv1.OnZombie_ON_ZOMBIE_RELEASE}, "at most 3 running, on zombie release"},
 		{&stintv1.QueuePolicy{Retry: curve(&stintv1.ExponentialBackoff{Initial: durationpb.New(0)})}, "retry exponential:0s"},
 		{
 			&stintv1.QueuePolicy{Retry: curve(&stintv1.ExponentialBackoff{

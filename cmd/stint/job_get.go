@@ -126,6 +126,12 @@ func policyText(p *stintv1.QueuePolicy) string {
 	if c := p.GetLostContact(); c != 0 {
 		parts = append(parts, "on lost contact "+strings.ToLower(name(c, "LOST_CONTACT_")))
 	}
+	if n := p.GetMaxRunning(); n != 0 {
+		parts = append(parts, fmt.Sprintf("at most %d running", n))
+	}
+	if z := p.GetOnZombie(); z != 0 {
+		parts = append(parts, "on zombie "+strings.ToLower(name(z, "ON_ZOMBIE_")))
+	}
 	return strings.Join(parts, ", ")
 }
 

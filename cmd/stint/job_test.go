@@ -298,6 +298,14 @@ func TestQueueCommands(t *testing.T) {
 		t.Errorf("set printed:\n%s", out)
 	}
 	wantCode(t, stint(t, "", server, "queue", "set", "fresh", "--lost-contact", "hope"), 2, "--lost-contact ")
+	if out := ok(t, server, "queue", "set", "fresh", "--max-running", "7", "--on-zombie", "hold"); !strings.Contains(out, "on lost contact continue, at most 7 running, on zombie hold\n") {
+		t.Errorf("set printed:\n%s", out)
+	}
+	if out := ok(t, server, "queue", "set", "fresh", "--max-running", "0", "--on-zombie", "default"); !strings.Contains(squeeze(out), "\nPolicy on lost contact continue\n") {
+		t.Errorf("set printed:\n%s", out)
+	}
+	wantCode(t, stint(t, "", server, "queue", "set", "fresh", "--max-running", "-1"), 2, "--max-running")
+	wantCode(t, stint(t, "", server, "queue", "set", "fresh", "--on-zombie", "pray"), 2, `--on-zombie "pray": want hold or release`)
 	wantCode(t, stint(t, "", server, "queue", "set", "mail", "--lease", "1s"), 2, "INVALID_FIELD: policy.lease: ")
 	const retry = "linear:2s..1h,attempts=3,on-failure=park"
 	if out := ok(t, server, "queue", "set", "mail", "--retry", retry); !strings.Contains(squeeze(out), "\nPolicy retry "+retry+"\n") {

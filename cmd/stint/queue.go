@@ -136,6 +136,9 @@ func (g *globals) printQueue(answer proto.Message, q *stintv1.Queue) error {
 		for _, count := range stateCounts(q.GetCounts()) {
 			row(w, count.state, fmt.Sprint(count.count))
 		}
+		if n := q.GetZombies(); n > 0 {
+			row(w, "Zombies", fmt.Sprintf("%d left behind at their hard deadline and maybe still at work", n))
+		}
 	})
 }
 

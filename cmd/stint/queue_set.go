@@ -19,7 +19,8 @@ type policyFlags struct {
 	maxAttempts                   uint32
 	retryMultiplier               float64
 	retry                         retryPolicy
-	lostContact                   string
+	lostContact, onZombie         string
+	maxRunning                    uint32
 }
 
 func newQueueSetCommand(g *globals) *cobra.Command {
@@ -35,6 +36,7 @@ it exponential. "--retry default" leaves all of it to the defaults.
 
 ` + retryHelp,
 		Example: `  stint queue set thumbnails --lease 2m --max-attempts 3 --retry-initial 5s
+  stint queue set thumbnails --max-running 8
   stint queue set thumbnails --retry linear:5s..1m,attempts=5,deadline=1h,on-failure=park`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeQueues(g, 1),
@@ -48,6 +50,9 @@ it exponential. "--retry default" leaves all of it to the defaults.
 	f.Var(&p.retry, "retry", "how failed jobs are tried again, as one text, see above (default exponential:1sx2..10m,attempts=10,on-failure=retry,interrupt-delay=10s)")
 	f.StringVar(&p.lostContact, "lost-contact", "", "what a worker does with a run when the server does not answer for nearly its lease: stop or continue (default stop)")
 	_ = c.RegisterFlagCompletionFunc("lost-contact", cobra.FixedCompletions([]string{"stop", "continue"}, cobra.ShellCompDirectiveNoFileComp))
+	f.Uint32Var(&p.maxRunning, "max-running", 0, "how many runs of the queue there may be at once, over all workers (default any number)")
+	f.StringVar(&p.onZombie, "on-zombie", "", "whether a run that was left behind at its hard deadline takes a place in --max-running until it is known to be gone: hold or release (default hold)")
+	_ = c.RegisterFlagCompletionFunc("on-zombie", cobra.FixedCompletions([]string{"hold", "release"}, cobra.ShellCompDirectiveNoFileComp))
 	for _, part := range []string{"max-attempts", "retry-initial", "retry-max", "retry-multiplier"} {
 		c.MarkFlagsMutuallyExclusive("retry", part)
 	}
@@ -55,6 +60,9 @@ it exponential. "--retry default" leaves all of it to the defaults.
 		changed := f.Changed
 		if _, err := parseLostContact(p.lostContact); err != nil {
 			return usageError("--lost-contact %w", err)
+		}
+		if _, err := parseOnZombie(p.onZombie); err != nil {
+			return usageError("--on-zombie %w", err)
 		}
 		return g.call(c.Context(), func(ctx context.Context, c *client.Client) error { return g.setQueue(ctx, c, args[0], p, changed) })
 	}
@@ -91,6 +99,12 @@ func (p *policyFlags) apply(policy *stintv1.QueuePolicy, changed func(flag strin
 	}
 	if changed("lost-contact") {
 		policy.LostContact, _ = parseLostContact(p.lostContact)
+	}
+	if changed("max-running") {
+		policy.MaxRunning = p.maxRunning
+	}
+	if changed("on-zombie") {
+		policy.OnZombie, _ = parseOnZombie(p.onZombie)
 	}
 	retry := policy.GetRetry()
 	if changed("retry") {
@@ -150,5 +164,19 @@ func parseLostContact(s string) (stintv1.LostContact, error) {
 		return stintv1.LostContact_LOST_CONTACT_CONTINUE, nil
 	default:
 		return 0, fmt.Errorf("%q: want stop or continue", s)
+	}
+}
+
+// parseOnZombie reads whether zombies count; empty is the default.
+func parseOnZombie(s string) (stintv1.OnZombie, error) {
+	switch s {
+	case "", "0", "default":
+		return stintv1.OnZombie_ON_ZOMBIE_UNSPECIFIED, nil
+	case "hold":
+		return stintv1.OnZombie_ON_ZOMBIE_HOLD, nil
+	case "release":
+		return stintv1.OnZombie_ON_ZOMBIE_RELEASE, nil
+	default:
+		return 0, fmt.Errorf("%q: want hold or release", s)
 	}
 }

@@ -69,12 +69,27 @@ func TestHardDeadline(t *testing.T) {
 	if v, err := heartbeat(t, c, token); err != nil || v.GetAction() != stintv1.VerdictAction_VERDICT_ACTION_STOP {
 		t.Errorf("the worker is told %v (%v), want STOP", v, err)
 	}
+	if shown := s.must("queue", "set", "q", "--max-running", "1"); !strings.Contains(shown, "left behind at their hard deadline") {
+		t.Errorf("the queue does not show what was left behind:\n%s", shown)
+	}
+	next := s.submit("q", "y")
+	s.signal(syscall.SIGKILL)
+	s.end(promise)
+	s = s.again()
+	c = s.client()
+	if state := s.job(next).GetState(); state != stintv1.JobState_JOB_STATE_READY {
+		t.Errorf("the next job is %v, want READY until the worker lets go", state)
+	}
+	if got, err := c.Workers().ClaimJobs(t.Context(), &stintv1.ClaimJobsRequest{Worker: "other", Queues: []string{"q"}}); err != nil || len(got.GetAssignments()) != 0 {
+		t.Errorf("beside what was left behind began %v (%v)", got, err)
+	}
 	late, err := c.Workers().FinishRuns(t.Context(), &stintv1.FinishRunsRequest{Finishes: []*stintv1.Finish{
 		{LeaseToken: token, Outcome: &stintv1.Finish_Success{Success: &stintv1.Success{}}},
 	}})
 	if err != nil || late.GetAcks()[0].GetStatus() != stintv1.FinishStatus_FINISH_STATUS_SUPERSEDED {
 		t.Errorf("the late success is answered %v (%v), want SUPERSEDED", late, err)
 	}
+	claim(t, c, "q")
 	if shown := s.must("job", "get", id); !strings.Contains(shown, "ABANDONED after ") || !strings.Contains(shown, "INTERRUPT_CANCEL") {
 		t.Errorf("job get does not show what became of the interrupt and who asked for it:\n%s", shown)
 	}

@@ -49,7 +49,7 @@ func (d *Dispatcher) keepTime() {
 // it with a lease.
 func (d *Dispatcher) awaitStore() {
 	d.mu.Lock()
-	idle := len(d.runs) == 0
+	idle := len(d.runs)+len(d.zombies) == 0
 	d.mu.Unlock()
 	if idle {
 		return
@@ -91,6 +91,9 @@ func (d *Dispatcher) grant(now int64) {
 			r.alarm.postpone(d, now+r.lease())
 		}
 	}
+	for _, z := range d.zombies {
+		d.deadlines.set(&z.deadline, max(z.deadline.at, now+z.lease))
+	}
 	for s := range d.sessions {
 		s.heard = now
 	}
@@ -120,46 +123,56 @@ func (d *Dispatcher) sweep(now int64) {
 	}
 }
 
+// due is a page of what has come.
+type due struct {
+	runs    []*run
+	alarms  []*run
+	zombies []*zombie
+	graces  []*worker
+}
+
+func (p *due) len() int { return len(p.runs) + len(p.alarms) + len(p.zombies) + len(p.graces) }
+
 // reap acts on the deadlines that have come.
 func (d *Dispatcher) reap(now int64) {
 	for {
-		runs, alarms, graces := d.dueNow(now)
-		if len(runs)+len(alarms)+len(graces) == 0 {
-			return
-		}
-		for _, w := range graces {
+		page := d.dueNow(now)
+		for _, w := range page.graces {
 			d.interruptAll(d.ctx, w)
 		}
-		d.soundAlarms(alarms)
-		d.reapRuns(runs)
-		if len(runs)+len(alarms) < duePage {
+		d.soundAlarms(page.alarms)
+		d.reapRuns(page.runs)
+		d.reapZombies(page.zombies)
+		if page.len() < duePage {
 			return
 		}
 	}
 }
 
 // dueNow takes a page of what has come.
-func (d *Dispatcher) dueNow(now int64) (runs, alarms []*run, graces []*worker) {
+func (d *Dispatcher) dueNow(now int64) (page due) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for len(runs)+len(alarms) < duePage {
-		due := d.deadlines.due(now)
-		if due == nil {
+	for page.len() < duePage {
+		next := d.deadlines.due(now)
+		if next == nil {
 			break
 		}
-		switch of := due.of.(type) {
+		switch of := next.of.(type) {
 		case *run:
-			runs = append(runs, of)
+			page.runs = append(page.runs, of)
 		case *alarm:
-			alarms = append(alarms, of.run)
+			page.alarms = append(page.alarms, of.run)
+		case *zombie:
+			page.zombies = append(page.zombies, of)
 		case *worker:
 			of.grace.at = 0
-			graces = append(graces, of)
+			page.graces = append(page.graces, of)
 		case *claim:
 			d.unremember(of)
 		}
 	}
-	return runs, alarms, graces
+	return page
 }
 
 // reapRuns ends runs whose time is over.

@@ -73,6 +73,7 @@ type Dispatcher struct {
 	mu        sync.Mutex
 	closed    bool
 	runs      map[uint64]*run // by fence
+	zombies   map[uint64]*zombie
 	queues    map[string]*queue
 	active    []*queue
 	waiting   int // pools that stand in lines
@@ -110,7 +111,7 @@ func New(st store.Store, log *slog.Logger) (*Dispatcher, error) {
 	d := &Dispatcher{
 		store: st, log: log, tokens: t, origin: time.Now(),
 		look: make(chan struct{}, 1), pokes: make(chan struct{}, 1), tellings: make(chan struct{}, 1),
-		runs: map[uint64]*run{}, queues: map[string]*queue{}, workers: map[job.ID]*worker{},
+		runs: map[uint64]*run{}, zombies: map[uint64]*zombie{}, queues: map[string]*queue{}, workers: map[job.ID]*worker{},
 		sessions: map[*Session]struct{}{}, polls: map[*claim]struct{}{}, claims: map[claimKey]*claim{},
 		followers: map[uint64]map[*follower]struct{}{},
 		releaser:  newReleaser(),
@@ -138,6 +139,10 @@ func (d *Dispatcher) restore(r store.Reader) error {
 		made := d.add(newRun(j), w)
 		d.deadlines.set(&made.deadline, now+made.lease())
 		d.rearm(made, now)
+		return true
+	})
+	r.Zombies(func(z *store.Zombie) bool {
+		d.haunt(z, now)
 		return true
 	})
 	d.nextDue = r.Now() // look once; the store then says when next
@@ -178,6 +183,7 @@ func (d *Dispatcher) Applied(changes []store.Change) {
 		was, is := c.Old, c.New
 		if was != nil && was.State == job.Running && (is == nil || is.Run.Fence != was.Run.Fence) {
 			d.ended(was.Run.Fence, is)
+			d.vacated(was.Spec.Queue)
 		}
 		if len(d.followers) > 0 {
 			d.followed(c)
@@ -266,7 +272,7 @@ func (d *Dispatcher) poke() {
 	}
 }
 
-// Wake makes the dispatcher look at a queue again whose pause has ended.
+// Wake makes the dispatcher look at a queue again whose pause has ended or whose policy has changed.
 func (d *Dispatcher) Wake(queue string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"github.com/stintrun/stint/internal/job"
 	"github.com/stintrun/stint/internal/store"
@@ -242,8 +243,8 @@ func (d *Dispatcher) soundAlarms(due []*run) {
 		return
 	}
 	ok := d.judgeDue("act on timeouts and hard deadlines", func(tx store.Tx) error {
-		timedOut, overdue := d.alarmed(due)
-		b, err := openBook(tx, append(timedOut, overdue...))
+		timedOut, bySession, byCall := d.alarmed(due)
+		b, err := openBook(tx, slices.Concat(timedOut, bySession, byCall))
 		if err != nil {
 			return err
 		}
@@ -252,8 +253,13 @@ func (d *Dispatcher) soundAlarms(due []*run) {
 				return err
 			}
 		}
-		for _, r := range overdue {
-			if err := b.abandon(r); err != nil {
+		for _, r := range bySession {
+			if err := b.abandon(r, false); err != nil {
+				return err
+			}
+		}
+		for _, r := range byCall {
+			if err := b.abandon(r, true); err != nil {
 				return err
 			}
 		}
@@ -272,21 +278,23 @@ func (d *Dispatcher) soundAlarms(due []*run) {
 	}
 }
 
-// alarmed are those of the runs that are live and whose time is still over.
-func (d *Dispatcher) alarmed(due []*run) (timedOut, overdue []ref) {
+// alarmed are those of the runs that are live and whose time is still over: their timeout, or their hard deadline.
+func (d *Dispatcher) alarmed(due []*run) (timedOut, bySession, byCall []ref) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.now()
 	for _, r := range due {
 		switch a := r.alarm; {
 		case !r.live():
+		case a.hard != 0 && a.hard <= now && r.byCall():
+			byCall = append(byCall, r.ref)
 		case a.hard != 0 && a.hard <= now:
-			overdue = append(overdue, r.ref)
+			bySession = append(bySession, r.ref)
 		case a.timeout != 0 && a.timeout <= now:
 			timedOut = append(timedOut, r.ref)
 		}
 	}
-	return timedOut, overdue
+	return timedOut, bySession, byCall
 }
 
 // timeout interrupts a run that has taken longer than its job allows.
@@ -300,13 +308,16 @@ func (b *book) timeout(r ref) error {
 	return err
 }
 
-// abandon leaves a run behind.
-func (b *book) abandon(r ref) error {
+// abandon leaves a run behind: from now on it is a zombie.
+func (b *book) abandon(r ref, unary bool) error {
 	j := b.live(r)
 	if j == nil {
 		return nil
 	}
 	next, err := j.HardDeadline(b.now, b.policyOf(j), rand.Float64())
+	if err != nil {
+		return err
+	}
 	b.put(next)
-	return err
+	return b.tx.PutZombie(zombieOf(j, unary, b.now))
 }

@@ -5,10 +5,11 @@ import "github.com/stintrun/stint/internal/job"
 // queue is what the dispatcher knows of a queue: who has room for its jobs, and whether it may have ready ones.
 type queue struct {
 	name        string
-	first, last *seat // the pools with room, the one idle longest first
-	seats       int   // of all pools that serve it, with room or without
-	ready       bool  // it may have READY jobs
-	active      bool  // it is among those the next match looks at
+	first, last *seat  // the pools with room, the one idle longest first
+	seats       int    // of all pools that serve it, with room or without
+	ready       bool   // it may have READY jobs
+	active      bool   // it is among those the next match looks at
+	room        uint64 // how many more runs it may have, in the match under way
 }
 
 // seat is a pool's place in the line of one of its queues.

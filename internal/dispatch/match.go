@@ -3,6 +3,7 @@ package dispatch
 import (
 	"container/heap"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/stintrun/stint/internal/job"
@@ -134,6 +135,13 @@ func (m *matcher) open(q *queue) error {
 		m.d.mu.Unlock()
 		return nil
 	}
+	q.room = math.MaxUint64
+	if known != nil {
+		q.room = known.Policy.Room(known.Counts[job.Running], known.Zombies)
+	}
+	if q.room == 0 {
+		return nil // until a run of the queue ends, or its policy changes
+	}
 	m.opened = append(m.opened, q)
 	for _, l := range found {
 		c := &cursor{queue: q, lane: l, chunk: chunkMin}
@@ -194,7 +202,7 @@ func (m *matcher) assign() (dry *cursor) {
 		c := m.lanes[0]
 		j := c.heads[0]
 		p := c.queue.pick(j, m.now)
-		if c.queue.first == nil || c.skipped >= skipsMax {
+		if c.queue.first == nil || c.queue.room == 0 || c.skipped >= skipsMax {
 			heap.Pop(&m.lanes)
 			continue
 		}
@@ -234,6 +242,7 @@ func (m *matcher) give(c *cursor, j *job.Job, p *pool) bool {
 	if errors.Is(err, job.ErrStartBy) {
 		next, err = j.Wake(m.now)
 	} else if err == nil {
+		c.queue.room--
 		m.d.propose(next, p)
 	}
 	if err != nil {

@@ -116,6 +116,8 @@ func (d *Dispatcher) ended(fence uint64, j *job.Job) {
 	}
 	how := endOf(j, fence)
 	switch how {
+	case job.RunAbandoned:
+		d.haunt(zombieOf(r.job, r.byCall(), d.wall()), d.now())
 	case job.RunLost:
 		d.stats.Lost++
 	case job.RunUndelivered:

@@ -181,6 +181,9 @@ func (d *Dispatcher) end(s *Session, err error) {
 			d.free(r)
 		}
 	})
+	for _, z := range s.worker.zombies {
+		d.deadlines.set(&z.deadline, now+z.lease)
+	}
 	d.hurry()
 }
 

@@ -132,6 +132,7 @@ type turn struct {
 	errors []PartError // from receipt
 	gone   []*run      // that the session held and no longer lists
 	ghosts []*run      // that hello lists although they have ended
+	buried []uint64    // zombies that are gone
 }
 
 func (d *Dispatcher) newTurn(listed []string) *turn {
@@ -169,6 +170,7 @@ func (t *turn) renew(now int64) {
 		if known := t.d.runs[r.fence]; known != nil {
 			t.d.renew(known, now)
 		}
+		t.d.stir(r.fence, now)
 	}
 }
 
@@ -276,6 +278,7 @@ func (t *turn) apply(tx store.Tx) error {
 			return err
 		}
 	}
+	t.endZombies(tx)
 	return b.close()
 }
 
@@ -456,6 +459,7 @@ func (t *turn) settle() {
 	for _, r := range t.gone {
 		d.free(r)
 	}
+	d.bury(t.buried)
 	for i, a := range t.answer.Acks {
 		if r := d.runs[t.refs[i].fence]; r != nil && r.ended && a.Status != AckRejected {
 			d.free(r)
@@ -491,5 +495,6 @@ func (t *turn) adopt() {
 		if d.runs[g.fence] == nil {
 			d.add(g, s.worker)
 		}
+		d.answerFor(g.fence)
 	}
 }

@@ -20,6 +20,7 @@ type worker struct {
 	heard    int64
 	first    *run // its runs
 	runs     int
+	zombies  []*zombie
 	calls    int // claims of its that wait
 
 	draining bool
@@ -83,7 +84,7 @@ func (w *worker) forgettable(now int64) bool {
 	if w.draining {
 		kept = drainingKept
 	}
-	return w.session == nil && w.first == nil && w.calls == 0 && now-w.heard > int64(kept)
+	return w.session == nil && w.first == nil && len(w.zombies) == 0 && w.calls == 0 && now-w.heard > int64(kept)
 }
 
 // Worker is a worker process as reads show it.
@@ -93,17 +94,18 @@ type Worker struct {
 	Since     time.Time
 	Heard     time.Time
 	Runs      int // in flight
+	Zombies   int // runs that were left behind at their hard deadline and may still be at work
 	Pools     []Pool
 	Drain     *DrainNotice // nil: it is not draining
 }
 
-// Workers returns up to n workers that have a session or hold runs, by instance id, from the one after the given id on.
+// Workers returns up to n workers that have a session, hold runs or left zombies, by instance id, from the one after the given id on.
 func (d *Dispatcher) Workers(after job.ID, n int) []Worker {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var found []*worker
 	for id, w := range d.workers {
-		if bytes.Compare(id[:], after[:]) > 0 && (w.session != nil || w.first != nil) {
+		if bytes.Compare(id[:], after[:]) > 0 && (w.session != nil || w.first != nil || len(w.zombies) > 0) {
 			found = append(found, w)
 		}
 	}
@@ -118,7 +120,7 @@ func (d *Dispatcher) Workers(after job.ID, n int) []Worker {
 }
 
 func (w *worker) shown(heard time.Time) Worker {
-	out := Worker{Hello: w.info, Connected: w.session != nil, Since: w.since, Heard: heard, Runs: w.runs}
+	out := Worker{Hello: w.info, Connected: w.session != nil, Since: w.since, Heard: heard, Runs: w.runs, Zombies: len(w.zombies)}
 	out.Hello.Held, out.Hello.ResumeToken = nil, ""
 	if w.draining {
 		drain := w.drain

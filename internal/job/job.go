@@ -202,6 +202,8 @@ type Policy struct {
 	Lease       time.Duration
 	Retry       RetryPolicy
 	LostContact LostContact
+	MaxRunning  uint32   // runs of the queue at once; 0: any number
+	OnZombie    OnZombie // whether a zombie takes the place of one of them
 }
 
 // RetryPolicy says whether, how often and how fast a failed job is tried again. A zero field means: see the next policy;

@@ -44,7 +44,7 @@ const (
 func Effective(s *Spec, q Policy) Policy {
 	return Policy{
 		Lease: LeaseOf(s, q), Retry: s.retry().or(q.Retry),
-		LostContact: q.LostContact,
+		LostContact: q.LostContact, MaxRunning: q.MaxRunning, OnZombie: q.OnZombie,
 	}
 }
 

@@ -98,6 +98,8 @@ type Reader interface {
 	Queues(from string, fn func(*Queue) bool)
 	// Oldest is the READY job of the queue that became ready first; nil if there is none.
 	Oldest(queue string) *job.Job
+	// Zombies calls fn for each zombie, in the order of their fences, until it returns false.
+	Zombies(fn func(*Zombie) bool)
 }
 
 // Found is what is known of an id: a job, or, past its retention, its final state only.
@@ -127,6 +129,10 @@ type Tx interface {
 	PutQueue(*Queue) error
 	// DeleteQueue removes a queue without jobs that are not terminal.
 	DeleteQueue(name string) error
+	// PutZombie keeps a run that was left behind until EndZombie. Its queue must exist.
+	PutZombie(*Zombie) error
+	// EndZombie forgets the zombie of the fence; it reports whether there was one.
+	EndZombie(fence uint64) bool
 }
 
 // Lane is a line of READY jobs that fit or wait together, first come first served.
@@ -138,7 +144,8 @@ type Lane struct {
 // LaneOf is the lane a READY job waits in.
 func LaneOf(j *job.Job) Lane { return Lane{Queue: j.Spec.Queue, Priority: j.Spec.Priority} }
 
-// Queue is a queue's settings and counts. Versions are immutable, as those of jobs; Counts are those of the moment.
+// Queue is a queue's settings and counts. Versions are immutable, as those of jobs; Counts and Zombies are those of the
+// moment.
 type Queue struct {
 	Name       string
 	Version    uint64 // of the settings
@@ -146,6 +153,19 @@ type Queue struct {
 	Pause      *Pause // nil: not paused
 	CreateTime time.Time
 	Counts     [job.NumberOfStates]uint64
+	Zombies    uint64 // of the moment, as Counts
+}
+
+// Zombie is a run that was left behind at its hard deadline and may still be at work. It outlives its job.
+type Zombie struct {
+	Fence    uint64
+	Seq      uint64 // of its job
+	Queue    string
+	Instance job.ID // of the worker
+	Worker   string
+	Unary    bool // it belongs to no session: it is known by its token alone
+	Lease    time.Duration
+	Time     time.Time // when it was left behind
 }
 
 // Pause says who paused a queue.

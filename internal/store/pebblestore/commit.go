@@ -112,7 +112,7 @@ func (s *Store) transact(fn func(store.Tx) error) error {
 	if err := guard(fn, t); err != nil {
 		return err
 	}
-	if len(t.changes) > 0 || len(t.queues) > 0 || t.also != nil {
+	if len(t.changes) > 0 || len(t.queues) > 0 || len(t.zombies) > 0 || t.also != nil {
 		s.handOver(t)
 	}
 	return nil
@@ -147,6 +147,9 @@ func (s *Store) handOver(t *tx) {
 		s.state.pending[st.seq] = c.New
 		b.steps = append(b.steps, st)
 	}
+	for fence, z := range t.zombies {
+		s.state.putZombie(fence, z)
+	}
 	s.state.nextSeq, s.state.nextReady, s.state.nextFence = t.nextSeq, t.nextReady, t.nextFence
 	if t.drop != nil {
 		s.state.applyDrop(t.drop)
@@ -161,6 +164,9 @@ func (s *Store) handOver(t *tx) {
 
 	for _, q := range t.queues {
 		s.set(queueKey(q.number), q.record())
+	}
+	for fence, z := range t.zombies {
+		s.writeZombie(fence, z)
 	}
 	for i, c := range t.changes {
 		s.writeChange(c, &b.steps[first+i])

@@ -19,6 +19,7 @@ const (
 	kindTime    = 't' // unix nanoseconds, seq → nothing
 	kindLog     = 'c' // batch → commit record
 	kindQueue   = 'Q' // queue number → queue record
+	kindZombie  = 'z' // fence → zombie record
 	kindMeta    = 'm' // name → value
 )
 

@@ -18,9 +18,10 @@ func knownBand(p job.Priority) bool { return slices.Contains(bands[:], p) }
 // queue is a queue in memory. Its number stands for its name in every record and is never given to another name.
 type queue struct {
 	number  uint32
-	set     store.Queue // the settings; Counts stay zero here
+	set     store.Queue // the settings; Counts and Zombies stay zero here
 	deleted bool        // it is kept for the finished jobs that name it
 	counts  [job.NumberOfStates]uint64
+	zombies uint64
 	lanes   [len(bands)]*lane // nil until first used
 }
 
@@ -36,7 +37,7 @@ func (q *queue) lane(p job.Priority) *lane {
 // shown is the queue as readers see it.
 func (q *queue) shown() *store.Queue {
 	s := q.set
-	s.Counts = q.counts
+	s.Counts, s.Zombies = q.counts, q.zombies
 	return &s
 }
 
@@ -50,7 +51,7 @@ func (q *queue) unfinished() (n uint64) {
 	return n
 }
 
-func (q *queue) empty() bool { return q.counts == [job.NumberOfStates]uint64{} }
+func (q *queue) empty() bool { return q.counts == [job.NumberOfStates]uint64{} && q.zombies == 0 }
 
 func (q *queue) record() []byte {
 	w := writer{}
@@ -68,6 +69,8 @@ func (q *queue) record() []byte {
 	}
 	w.flag(7, q.deleted)
 	w.uint(8, uint64(q.set.Policy.LostContact))
+	w.uint(9, uint64(q.set.Policy.MaxRunning))
+	w.uint(10, uint64(q.set.Policy.OnZombie))
 	return w.b
 }
 
@@ -98,6 +101,10 @@ func readQueue(number uint32, b []byte) (*queue, error) {
 			q.deleted = r.v != 0
 		case 8:
 			q.set.Policy.LostContact = job.LostContact(r.v)
+		case 9:
+			q.set.Policy.MaxRunning = uint32(r.v)
+		case 10:
+			q.set.Policy.OnZombie = job.OnZombie(r.v)
 		}
 	}
 	return q, r.err

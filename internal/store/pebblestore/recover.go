@@ -16,6 +16,9 @@ func (s *Store) recover() error {
 	if err := s.readQueues(); err != nil {
 		return err
 	}
+	if err := s.readZombies(); err != nil {
+		return err
+	}
 	var last uint64
 	if err := s.get(metaSnapshot, func(b []byte) (err error) {
 		last, err = s.state.readSnapshot(b)
@@ -38,6 +41,9 @@ func (s *Store) recover() error {
 		return err
 	}
 	if err := s.readLiveJobs(); err != nil {
+		return err
+	}
+	if err := s.state.checkUsage(); err != nil {
 		return err
 	}
 	return s.firstWindows()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
 )
 
 // state is what the store keeps in memory. It changes only by apply, with the changes of one commit record after the
@@ -19,8 +20,9 @@ type state struct {
 	nextFence uint64
 	nextQueue uint32
 
-	live    map[uint64]*job.Job // the jobs with a live run, by seq
-	pending map[uint64]*job.Job // jobs the engine does not hold yet in this form; nil: deleted
+	live    map[uint64]*job.Job      // the jobs with a live run, by seq
+	pending map[uint64]*job.Job      // jobs the engine does not hold yet in this form; nil: deleted
+	zombies map[uint64]*store.Zombie // by fence
 	queues  map[string]*queue
 	byNum   map[uint32]*queue
 	names   []string  // of the queues, sorted; deleted ones are left out
@@ -33,7 +35,7 @@ type state struct {
 func newState() *state {
 	return &state{
 		nextSeq: 1, nextReady: 1, nextFence: 1, nextQueue: 1,
-		live: map[uint64]*job.Job{}, pending: map[uint64]*job.Job{},
+		live: map[uint64]*job.Job{}, pending: map[uint64]*job.Job{}, zombies: map[uint64]*store.Zombie{},
 		queues: map[string]*queue{}, byNum: map[uint32]*queue{},
 	}
 }

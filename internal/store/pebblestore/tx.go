@@ -16,9 +16,10 @@ import (
 type tx struct {
 	view
 	changes []store.Change
-	writes  map[uint64]*job.Job // the newest version that this transaction wrote, by seq; nil: deleted
-	ids     map[job.ID]uint64   // of new jobs
-	queues  map[string]*queue   // new versions of queues, by name
+	writes  map[uint64]*job.Job      // the newest version that this transaction wrote, by seq; nil: deleted
+	ids     map[job.ID]uint64        // of new jobs
+	queues  map[string]*queue        // new versions of queues, by name
+	zombies map[uint64]*store.Zombie // new ones, by fence; nil: ended
 	blobs   []blob
 	// What retention drops, and what the store itself writes with the transaction.
 	drop *drop
@@ -31,7 +32,7 @@ type tx struct {
 type blob struct{ key, value []byte }
 
 func newTx(s *Store) *tx {
-	return &tx{view: view{s: s}, writes: map[uint64]*job.Job{}, ids: map[job.ID]uint64{}, queues: map[string]*queue{}}
+	return &tx{view: view{s: s}, writes: map[uint64]*job.Job{}, ids: map[job.ID]uint64{}, queues: map[string]*queue{}, zombies: map[uint64]*store.Zombie{}}
 }
 
 // begin makes t ready for the next function.
@@ -42,6 +43,7 @@ func (t *tx) begin(now time.Time) {
 	clear(t.writes)
 	clear(t.ids)
 	clear(t.queues)
+	clear(t.zombies)
 	t.nextSeq, t.nextReady, t.nextFence = t.s.state.nextSeq, t.s.state.nextReady, t.s.state.nextFence
 }
 
@@ -298,7 +300,7 @@ func (t *tx) PutQueue(set *store.Queue) error {
 	}
 	next := *q
 	next.set = *set
-	next.set.Counts = [job.NumberOfStates]uint64{}
+	next.set.Counts, next.set.Zombies = [job.NumberOfStates]uint64{}, 0
 	next.set.Version = q.set.Version + 1
 	t.queues[set.Name] = &next
 	return nil

@@ -41,6 +41,7 @@ func Run(t *testing.T, open Open) {
 		"due at once":                  testDueAtOnce,
 		"queues":                       testQueues,
 		"deleted queue keeps names":    testQueueRevival,
+		"zombies":                      testZombies,
 		"scan":                         testScan,
 		"delete":                       testDelete,
 		"fences are never reused":      testFences,

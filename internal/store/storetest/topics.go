@@ -216,7 +216,7 @@ func testQueues(t *testing.T, b *bench) {
 	})
 	b.update(func(tx store.Tx) error {
 		q := *tx.Queue("a")
-		q.Policy = job.Policy{Lease: time.Minute, Retry: everyRetry()}
+		q.Policy = job.Policy{Lease: time.Minute, Retry: everyRetry(), MaxRunning: 5, OnZombie: job.OnZombieRelease}
 		q.Pause = &store.Pause{Reason: "why", Requester: "who", Time: tx.Now()}
 		return tx.PutQueue(&q)
 	})
@@ -229,7 +229,7 @@ func testQueues(t *testing.T, b *bench) {
 			return true
 		})
 		a := r.Queue("a")
-		b.equal("policy", a.Policy, job.Policy{Lease: time.Minute, Retry: everyRetry()})
+		b.equal("policy", a.Policy, job.Policy{Lease: time.Minute, Retry: everyRetry(), MaxRunning: 5, OnZombie: job.OnZombieRelease})
 		b.equal("pause", a.Pause, &store.Pause{Reason: "why", Requester: "who", Time: b.clock})
 		b.equal("version", a.Version, uint64(2))
 		return nil

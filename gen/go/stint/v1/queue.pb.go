@@ -83,6 +83,61 @@ func (LostContact) EnumDescriptor() ([]byte, []int) {
 	return file_stint_v1_queue_proto_rawDescGZIP(), []int{0}
 }
 
+// OnZombie says whether max_running counts zombies: runs that were left behind at a hard deadline (ABANDONED) and may still
+// be at work.
+type OnZombie int32
+
+const (
+	// HOLD.
+	OnZombie_ON_ZOMBIE_UNSPECIFIED OnZombie = 0
+	// A zombie takes a place until a sign says that it is gone: its worker finishes it, or reports or comes back without
+	// it; or for a full lease its worker has no session (of a run claimed by a call: no call names it).
+	OnZombie_ON_ZOMBIE_HOLD OnZombie = 1
+	// Its place is free at once, for work of which one more at a time does no harm.
+	OnZombie_ON_ZOMBIE_RELEASE OnZombie = 2
+)
+
+// Enum value maps for OnZombie.
+var (
+	OnZombie_name = map[int32]string{
+		0: "ON_ZOMBIE_UNSPECIFIED",
+		1: "ON_ZOMBIE_HOLD",
+		2: "ON_ZOMBIE_RELEASE",
+	}
+	OnZombie_value = map[string]int32{
+		"ON_ZOMBIE_UNSPECIFIED": 0,
+		"ON_ZOMBIE_HOLD":        1,
+		"ON_ZOMBIE_RELEASE":     2,
+	}
+)
+
+func (x OnZombie) Enum() *OnZombie {
+	p := new(OnZombie)
+	*p = x
+	return p
+}
+
+func (x OnZombie) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OnZombie) Descriptor() protoreflect.EnumDescriptor {
+	return file_stint_v1_queue_proto_enumTypes[1].Descriptor()
+}
+
+func (OnZombie) Type() protoreflect.EnumType {
+	return &file_stint_v1_queue_proto_enumTypes[1]
+}
+
+func (x OnZombie) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OnZombie.Descriptor instead.
+func (OnZombie) EnumDescriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{1}
+}
+
 // QueuePolicy is what holds for a queue's jobs unless they say otherwise.
 type QueuePolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -91,7 +146,12 @@ type QueuePolicy struct {
 	// How failed jobs are tried again. Absent: the defaults.
 	Retry *RetryPolicy `protobuf:"bytes,2,opt,name=retry,proto3" json:"retry,omitempty"`
 	// What a worker does with a run when the server has not answered for nearly the run's lease. Absent: STOP.
-	LostContact   LostContact `protobuf:"varint,3,opt,name=lost_contact,json=lostContact,proto3,enum=stint.v1.LostContact" json:"lost_contact,omitempty"`
+	LostContact LostContact `protobuf:"varint,3,opt,name=lost_contact,json=lostContact,proto3,enum=stint.v1.LostContact" json:"lost_contact,omitempty"`
+	// How many runs of the queue there may be at once, over all workers; 0: any number. A change acts at once: raised, more
+	// jobs start; lowered, no run is stopped, and none starts until there is room again.
+	MaxRunning uint32 `protobuf:"varint,4,opt,name=max_running,json=maxRunning,proto3" json:"max_running,omitempty"`
+	// Whether zombies count. Absent: HOLD.
+	OnZombie      OnZombie `protobuf:"varint,5,opt,name=on_zombie,json=onZombie,proto3,enum=stint.v1.OnZombie" json:"on_zombie,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -145,6 +205,20 @@ func (x *QueuePolicy) GetLostContact() LostContact {
 		return x.LostContact
 	}
 	return LostContact_LOST_CONTACT_UNSPECIFIED
+}
+
+func (x *QueuePolicy) GetMaxRunning() uint32 {
+	if x != nil {
+		return x.MaxRunning
+	}
+	return 0
+}
+
+func (x *QueuePolicy) GetOnZombie() OnZombie {
+	if x != nil {
+		return x.OnZombie
+	}
+	return OnZombie_ON_ZOMBIE_UNSPECIFIED
 }
 
 // QueuePause says who paused a queue.
@@ -227,7 +301,10 @@ type Queue struct {
 	// When it came to be.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// Changes whenever policy or pause do; opaque.
-	Etag          string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
+	// How many of its runs were left behind at a hard deadline and may still be at work. While `on_zombie` is HOLD they count
+	// for `max_running` as its RUNNING jobs do.
+	Zombies       uint64 `protobuf:"varint,8,opt,name=zombies,proto3" json:"zombies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,6 +386,13 @@ func (x *Queue) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *Queue) GetZombies() uint64 {
+	if x != nil {
+		return x.Zombies
+	}
+	return 0
 }
 
 // ListQueuesRequest asks for a page of queues.
@@ -921,17 +1005,20 @@ var File_stint_v1_queue_proto protoreflect.FileDescriptor
 
 const file_stint_v1_queue_proto_rawDesc = "" +
 	"\n" +
-	"\x14stint/v1/queue.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12stint/v1/job.proto\"\xa5\x01\n" +
+	"\x14stint/v1/queue.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12stint/v1/job.proto\"\xf7\x01\n" +
 	"\vQueuePolicy\x12/\n" +
 	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12+\n" +
 	"\x05retry\x18\x02 \x01(\v2\x15.stint.v1.RetryPolicyR\x05retry\x128\n" +
-	"\flost_contact\x18\x03 \x01(\x0e2\x15.stint.v1.LostContactR\vlostContact\"}\n" +
+	"\flost_contact\x18\x03 \x01(\x0e2\x15.stint.v1.LostContactR\vlostContact\x12\x1f\n" +
+	"\vmax_running\x18\x04 \x01(\rR\n" +
+	"maxRunning\x12/\n" +
+	"\ton_zombie\x18\x05 \x01(\x0e2\x12.stint.v1.OnZombieR\bonZombie\"}\n" +
 	"\n" +
 	"QueuePause\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x129\n" +
 	"\n" +
-	"pause_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tpauseTime\"\xb9\x02\n" +
+	"pause_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tpauseTime\"\xd3\x02\n" +
 	"\x05Queue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x06policy\x18\x02 \x01(\v2\x15.stint.v1.QueuePolicyR\x06policy\x12*\n" +
@@ -940,7 +1027,8 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\x10oldest_ready_age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0eoldestReadyAge\x12;\n" +
 	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x12\n" +
-	"\x04etag\x18\a \x01(\tR\x04etag\"k\n" +
+	"\x04etag\x18\a \x01(\tR\x04etag\x12\x18\n" +
+	"\azombies\x18\b \x01(\x04R\azombies\"k\n" +
 	"\x11ListQueuesRequest\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
@@ -975,7 +1063,11 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\vLostContact\x12\x1c\n" +
 	"\x18LOST_CONTACT_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOST_CONTACT_STOP\x10\x01\x12\x19\n" +
-	"\x15LOST_CONTACT_CONTINUE\x10\x022\xc7\x03\n" +
+	"\x15LOST_CONTACT_CONTINUE\x10\x02*P\n" +
+	"\bOnZombie\x12\x19\n" +
+	"\x15ON_ZOMBIE_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eON_ZOMBIE_HOLD\x10\x01\x12\x15\n" +
+	"\x11ON_ZOMBIE_RELEASE\x10\x022\xc7\x03\n" +
 	"\fQueueService\x12G\n" +
 	"\n" +
 	"ListQueues\x12\x1b.stint.v1.ListQueuesRequest\x1a\x1c.stint.v1.ListQueuesResponse\x12A\n" +
@@ -1000,63 +1092,65 @@ func file_stint_v1_queue_proto_rawDescGZIP() []byte {
 	return file_stint_v1_queue_proto_rawDescData
 }
 
-var file_stint_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_stint_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_stint_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_stint_v1_queue_proto_goTypes = []any{
 	(LostContact)(0),              // 0: stint.v1.LostContact
-	(*QueuePolicy)(nil),           // 1: stint.v1.QueuePolicy
-	(*QueuePause)(nil),            // 2: stint.v1.QueuePause
-	(*Queue)(nil),                 // 3: stint.v1.Queue
-	(*ListQueuesRequest)(nil),     // 4: stint.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),    // 5: stint.v1.ListQueuesResponse
-	(*GetQueueRequest)(nil),       // 6: stint.v1.GetQueueRequest
-	(*GetQueueResponse)(nil),      // 7: stint.v1.GetQueueResponse
-	(*UpdateQueueRequest)(nil),    // 8: stint.v1.UpdateQueueRequest
-	(*UpdateQueueResponse)(nil),   // 9: stint.v1.UpdateQueueResponse
-	(*DeleteQueueRequest)(nil),    // 10: stint.v1.DeleteQueueRequest
-	(*DeleteQueueResponse)(nil),   // 11: stint.v1.DeleteQueueResponse
-	(*PauseQueueRequest)(nil),     // 12: stint.v1.PauseQueueRequest
-	(*PauseQueueResponse)(nil),    // 13: stint.v1.PauseQueueResponse
-	(*ResumeQueueRequest)(nil),    // 14: stint.v1.ResumeQueueRequest
-	(*ResumeQueueResponse)(nil),   // 15: stint.v1.ResumeQueueResponse
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
-	(*RetryPolicy)(nil),           // 17: stint.v1.RetryPolicy
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*JobCounts)(nil),             // 19: stint.v1.JobCounts
+	(OnZombie)(0),                 // 1: stint.v1.OnZombie
+	(*QueuePolicy)(nil),           // 2: stint.v1.QueuePolicy
+	(*QueuePause)(nil),            // 3: stint.v1.QueuePause
+	(*Queue)(nil),                 // 4: stint.v1.Queue
+	(*ListQueuesRequest)(nil),     // 5: stint.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),    // 6: stint.v1.ListQueuesResponse
+	(*GetQueueRequest)(nil),       // 7: stint.v1.GetQueueRequest
+	(*GetQueueResponse)(nil),      // 8: stint.v1.GetQueueResponse
+	(*UpdateQueueRequest)(nil),    // 9: stint.v1.UpdateQueueRequest
+	(*UpdateQueueResponse)(nil),   // 10: stint.v1.UpdateQueueResponse
+	(*DeleteQueueRequest)(nil),    // 11: stint.v1.DeleteQueueRequest
+	(*DeleteQueueResponse)(nil),   // 12: stint.v1.DeleteQueueResponse
+	(*PauseQueueRequest)(nil),     // 13: stint.v1.PauseQueueRequest
+	(*PauseQueueResponse)(nil),    // 14: stint.v1.PauseQueueResponse
+	(*ResumeQueueRequest)(nil),    // 15: stint.v1.ResumeQueueRequest
+	(*ResumeQueueResponse)(nil),   // 16: stint.v1.ResumeQueueResponse
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*RetryPolicy)(nil),           // 18: stint.v1.RetryPolicy
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*JobCounts)(nil),             // 20: stint.v1.JobCounts
 }
 var file_stint_v1_queue_proto_depIdxs = []int32{
-	16, // 0: stint.v1.QueuePolicy.lease:type_name -> google.protobuf.Duration
-	17, // 1: stint.v1.QueuePolicy.retry:type_name -> stint.v1.RetryPolicy
+	17, // 0: stint.v1.QueuePolicy.lease:type_name -> google.protobuf.Duration
+	18, // 1: stint.v1.QueuePolicy.retry:type_name -> stint.v1.RetryPolicy
 	0,  // 2: stint.v1.QueuePolicy.lost_contact:type_name -> stint.v1.LostContact
-	18, // 3: stint.v1.QueuePause.pause_time:type_name -> google.protobuf.Timestamp
-	1,  // 4: stint.v1.Queue.policy:type_name -> stint.v1.QueuePolicy
-	2,  // 5: stint.v1.Queue.pause:type_name -> stint.v1.QueuePause
-	19, // 6: stint.v1.Queue.counts:type_name -> stint.v1.JobCounts
-	16, // 7: stint.v1.Queue.oldest_ready_age:type_name -> google.protobuf.Duration
-	18, // 8: stint.v1.Queue.create_time:type_name -> google.protobuf.Timestamp
-	3,  // 9: stint.v1.ListQueuesResponse.queues:type_name -> stint.v1.Queue
-	3,  // 10: stint.v1.GetQueueResponse.queue:type_name -> stint.v1.Queue
-	1,  // 11: stint.v1.UpdateQueueRequest.policy:type_name -> stint.v1.QueuePolicy
-	3,  // 12: stint.v1.UpdateQueueResponse.queue:type_name -> stint.v1.Queue
-	3,  // 13: stint.v1.PauseQueueResponse.queue:type_name -> stint.v1.Queue
-	3,  // 14: stint.v1.ResumeQueueResponse.queue:type_name -> stint.v1.Queue
-	4,  // 15: stint.v1.QueueService.ListQueues:input_type -> stint.v1.ListQueuesRequest
-	6,  // 16: stint.v1.QueueService.GetQueue:input_type -> stint.v1.GetQueueRequest
-	8,  // 17: stint.v1.QueueService.UpdateQueue:input_type -> stint.v1.UpdateQueueRequest
-	10, // 18: stint.v1.QueueService.DeleteQueue:input_type -> stint.v1.DeleteQueueRequest
-	12, // 19: stint.v1.QueueService.PauseQueue:input_type -> stint.v1.PauseQueueRequest
-	14, // 20: stint.v1.QueueService.ResumeQueue:input_type -> stint.v1.ResumeQueueRequest
-	5,  // 21: stint.v1.QueueService.ListQueues:output_type -> stint.v1.ListQueuesResponse
-	7,  // 22: stint.v1.QueueService.GetQueue:output_type -> stint.v1.GetQueueResponse
-	9,  // 23: stint.v1.QueueService.UpdateQueue:output_type -> stint.v1.UpdateQueueResponse
-	11, // 24: stint.v1.QueueService.DeleteQueue:output_type -> stint.v1.DeleteQueueResponse
-	13, // 25: stint.v1.QueueService.PauseQueue:output_type -> stint.v1.PauseQueueResponse
-	15, // 26: stint.v1.QueueService.ResumeQueue:output_type -> stint.v1.ResumeQueueResponse
-	21, // [21:27] is the sub-list for method output_type
-	15, // [15:21] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	1,  // 3: stint.v1.QueuePolicy.on_zombie:type_name -> stint.v1.OnZombie
+	19, // 4: stint.v1.QueuePause.pause_time:type_name -> google.protobuf.Timestamp
+	2,  // 5: stint.v1.Queue.policy:type_name -> stint.v1.QueuePolicy
+	3,  // 6: stint.v1.Queue.pause:type_name -> stint.v1.QueuePause
+	20, // 7: stint.v1.Queue.counts:type_name -> stint.v1.JobCounts
+	17, // 8: stint.v1.Queue.oldest_ready_age:type_name -> google.protobuf.Duration
+	19, // 9: stint.v1.Queue.create_time:type_name -> google.protobuf.Timestamp
+	4,  // 10: stint.v1.ListQueuesResponse.queues:type_name -> stint.v1.Queue
+	4,  // 11: stint.v1.GetQueueResponse.queue:type_name -> stint.v1.Queue
+	2,  // 12: stint.v1.UpdateQueueRequest.policy:type_name -> stint.v1.QueuePolicy
+	4,  // 13: stint.v1.UpdateQueueResponse.queue:type_name -> stint.v1.Queue
+	4,  // 14: stint.v1.PauseQueueResponse.queue:type_name -> stint.v1.Queue
+	4,  // 15: stint.v1.ResumeQueueResponse.queue:type_name -> stint.v1.Queue
+	5,  // 16: stint.v1.QueueService.ListQueues:input_type -> stint.v1.ListQueuesRequest
+	7,  // 17: stint.v1.QueueService.GetQueue:input_type -> stint.v1.GetQueueRequest
+	9,  // 18: stint.v1.QueueService.UpdateQueue:input_type -> stint.v1.UpdateQueueRequest
+	11, // 19: stint.v1.QueueService.DeleteQueue:input_type -> stint.v1.DeleteQueueRequest
+	13, // 20: stint.v1.QueueService.PauseQueue:input_type -> stint.v1.PauseQueueRequest
+	15, // 21: stint.v1.QueueService.ResumeQueue:input_type -> stint.v1.ResumeQueueRequest
+	6,  // 22: stint.v1.QueueService.ListQueues:output_type -> stint.v1.ListQueuesResponse
+	8,  // 23: stint.v1.QueueService.GetQueue:output_type -> stint.v1.GetQueueResponse
+	10, // 24: stint.v1.QueueService.UpdateQueue:output_type -> stint.v1.UpdateQueueResponse
+	12, // 25: stint.v1.QueueService.DeleteQueue:output_type -> stint.v1.DeleteQueueResponse
+	14, // 26: stint.v1.QueueService.PauseQueue:output_type -> stint.v1.PauseQueueResponse
+	16, // 27: stint.v1.QueueService.ResumeQueue:output_type -> stint.v1.ResumeQueueResponse
+	22, // [22:28] is the sub-list for method output_type
+	16, // [16:22] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_queue_proto_init() }
@@ -1070,7 +1164,7 @@ func file_stint_v1_queue_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_queue_proto_rawDesc), len(file_stint_v1_queue_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -2041,7 +2041,9 @@ type Worker struct {
 	// True: it is draining.
 	Draining bool `protobuf:"varint,13,opt,name=draining,proto3" json:"draining,omitempty"`
 	// Why it is draining.
-	DrainReason   string `protobuf:"bytes,14,opt,name=drain_reason,json=drainReason,proto3" json:"drain_reason,omitempty"`
+	DrainReason string `protobuf:"bytes,14,opt,name=drain_reason,json=drainReason,proto3" json:"drain_reason,omitempty"`
+	// How many of its runs were left behind at a hard deadline and may still be at work.
+	Zombies       uint32 `protobuf:"varint,15,opt,name=zombies,proto3" json:"zombies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2172,6 +2174,13 @@ func (x *Worker) GetDrainReason() string {
 		return x.DrainReason
 	}
 	return ""
+}
+
+func (x *Worker) GetZombies() uint32 {
+	if x != nil {
+		return x.Zombies
+	}
+	return 0
 }
 
 // ListWorkersRequest asks for a page of workers.
@@ -2619,7 +2628,7 @@ const file_stint_v1_worker_proto_rawDesc = "" +
 	"\x12CheckLeaseResponse\x12\x12\n" +
 	"\x04live\x18\x01 \x01(\bR\x04live\x12.\n" +
 	"\x05level\x18\x02 \x01(\x0e2\x18.stint.v1.InterruptLevelR\x05level\x12!\n" +
-	"\fnewest_fence\x18\x03 \x01(\x04R\vnewestFence\"\x89\x04\n" +
+	"\fnewest_fence\x18\x03 \x01(\x04R\vnewestFence\"\xa3\x04\n" +
 	"\x06Worker\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x16\n" +
@@ -2637,7 +2646,8 @@ const file_stint_v1_worker_proto_rawDesc = "" +
 	"\x04runs\x18\v \x01(\rR\x04runs\x12$\n" +
 	"\x05pools\x18\f \x03(\v2\x0e.stint.v1.PoolR\x05pools\x12\x1a\n" +
 	"\bdraining\x18\r \x01(\bR\bdraining\x12!\n" +
-	"\fdrain_reason\x18\x0e \x01(\tR\vdrainReason\x1a9\n" +
+	"\fdrain_reason\x18\x0e \x01(\tR\vdrainReason\x12\x18\n" +
+	"\azombies\x18\x0f \x01(\rR\azombies\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"V\n" +
