@@ -1,7 +1,7 @@
 package dispatch
 
-// deadline is a moment of something: of a run, its alarm, a zombie, a draining worker, or a
-// remembered claim. It is part of what it ends.
+// deadline is a moment of something: of a run, its alarm, a zombie, a draining worker, or a remembered claim. It is part of
+// what it ends.
 type deadline struct {
 	at  int64 // when it comes, on the dispatcher's clock; 0: never
 	key int64 // of its valid entry on the heap, never later than at; 0: it has none
