@@ -115,6 +115,9 @@ func (d *Dispatcher) reapZombies(due []*zombie) {
 	defer d.mu.Unlock()
 	if ok {
 		d.bury(silent)
+		if len(d.active) > 0 {
+			d.poke()
+		}
 	}
 	again := d.now() + int64(sweepEvery)
 	for _, z := range due {
