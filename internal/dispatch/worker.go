@@ -99,7 +99,8 @@ type Worker struct {
 	Drain     *DrainNotice // nil: it is not draining
 }
 
-// Workers returns up to n workers that have a session, hold runs or left zombies, by instance id, from the one after the given id on.
+// Workers returns up to n workers that have a session, hold runs or left zombies, by instance id, from the one after the
+// given id on.
 func (d *Dispatcher) Workers(after job.ID, n int) []Worker {
 	d.mu.Lock()
 	defer d.mu.Unlock()
