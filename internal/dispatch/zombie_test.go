@@ -175,16 +175,23 @@ func TestZombieAfterStall(t *testing.T) {
 	})
 }
 
+// called is a run that was claimed by a call and cancelled, in a queue with one place and another job.
+func (r *rig) called() []dispatch.Assignment {
+	r.t.Helper()
+	r.plain("q", 2)
+	r.limit("q", job.Policy{MaxRunning: 1})
+	left := r.claims(1, "q")
+	r.heartbeat(left...)
+	r.interrupt(left[0].Job.Seq, job.LevelCancel)
+	return left
+}
+
 // TestZombieOfCall: a run that was claimed by a call and left behind is known by its token alone.
 func TestZombieOfCall(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
-		r.plain("q", 2)
-		r.limit("q", job.Policy{MaxRunning: 1})
-		left := r.claims(1, "q")
-		r.heartbeat(left...)
+		left := r.called()
 		two := r.open(hello(2))
 		two.demand(room(1, "q"))
-		r.interrupt(left[0].Job.Seq, job.LevelCancel)
 		for range 20 {
 			r.heartbeat(left...)
 			two.report()
@@ -203,11 +210,7 @@ func TestZombieOfCall(t *testing.T) {
 // TestZombieOfCallIsListed: a hello that lists what was claimed by a call answers for it from then on.
 func TestZombieOfCallIsListed(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
-		r.plain("q", 2)
-		r.limit("q", job.Policy{MaxRunning: 1})
-		left := r.claims(1, "q")
-		r.heartbeat(left...)
-		r.interrupt(left[0].Job.Seq, job.LevelCancel)
+		left := r.called()
 		for range 4 {
 			r.pass(job.CancelHard / 4)
 			r.heartbeat(left...)
