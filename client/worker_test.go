@@ -93,13 +93,15 @@ func assignment(n int) *stintv1.Assignment {
 	}
 }
 
-// assign hands runs to the worker and waits until it has said that it saw them.
+// assign hands runs to the worker and waits until it has said that it saw them and has begun what it has room for: a run
+// that is interrupted before it begins is not begun.
 func assign(t *testing.T, s *workStream, runs ...*stintv1.Assignment) {
 	t.Helper()
 	s.send(t, &stintv1.WorkResponse{Assignments: runs})
 	if req := s.recv(t); req.Seen != runs[len(runs)-1].AssignmentSeq {
 		t.Fatalf("after an assignment the worker says %v; want seen", req)
 	}
+	synctest.Wait()
 }
 
 func recorded(token string) *stintv1.FinishAck {
