@@ -45,11 +45,18 @@ TIMEOUT ?= 10m
 test: ## Run all tests that need Go only
 	go test -timeout $(TIMEOUT) ./...
 
+SIM_PACKAGE := ./internal/simtest/...
+
+# In a synctest bubble, two goroutines that find their timers expired at the same moment run them on the same context of
+# the race detector, which is for one thread only: it crashes (golang/go#78156, open for Go 1.26; 8 goroutines that make
+# time.NewTimer(0) and receive from it crash every second time, and never on one processor). The simulation is full of
+# timers, so it gets one processor; what happened before what, the detector sees all the same.
 .PHONY: race
 race: ## Run them under the race detector (needs a C compiler)
 	@cc=$$(go env CC); command -v "$${cc%% *}" >/dev/null || { \
 		echo "race: needs a C compiler, and $$cc is not installed; for example: apt-get install gcc libc6-dev" >&2; exit 1; }
-	CGO_ENABLED=1 go test -race -short -timeout $(TIMEOUT) ./...
+	CGO_ENABLED=1 go test -race -short -timeout $(TIMEOUT) -cpu 1 $(SIM_PACKAGE)
+	CGO_ENABLED=1 go test -race -short -timeout $(TIMEOUT) $$(go list ./... | grep -v /simtest)
 
 # The crash test of the store: CRASH_CYCLES cycles of write, crash, clone, reopen. Elsewhere it runs a few.
 CRASH_PACKAGE := ./internal/store/pebblestore
@@ -57,7 +64,7 @@ CRASH_TEST := ^TestCrash
 
 .PHONY: sim
 sim: ## Simulate whole systems in virtual time; crash the store a thousand times; prove that the crash test can fail
-	go test -count=1 -timeout $(TIMEOUT) ./internal/simtest/...
+	go test -count=1 -timeout $(TIMEOUT) $(SIM_PACKAGE)
 	STINT_CRASH_CYCLES=$(CRASH_CYCLES) .ci/crash $(CRASH_PACKAGE) '$(CRASH_TEST)' $(TIMEOUT)
 
 .PHONY: blackbox
