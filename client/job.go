@@ -43,6 +43,8 @@ type Job struct {
 	Labels map[string]string
 	// Subject is what it is about ("order/4711").
 	Subject string
+	// Limits are what its runs take, all or nothing; at most 8. The limits are made with QueueService.PutLimit.
+	Limits []*stintv1.LimitUse
 }
 
 // Submitted is the answer to one submitted job.
@@ -71,6 +73,7 @@ func (j Job) spec(ctx context.Context) (*stintv1.JobSpec, *ItemError) {
 		Retry:        j.Retry,
 		Labels:       j.Labels,
 		Subject:      j.Subject,
+		Limits:       j.Limits,
 		TraceContext: inject(ctx),
 	}
 	if len(j.Payload) > 0 || j.ContentType != "" {
@@ -110,6 +113,11 @@ func (j Job) unsendable(spec *stintv1.JobSpec) *ItemError {
 			return invalid("labels", "not valid UTF-8")
 		}
 	}
+	for _, u := range j.Limits {
+		if !utf8.ValidString(u.GetName()) || !utf8.ValidString(u.GetKey()) {
+			return invalid("limits", "not valid UTF-8")
+		}
+	}
 	if size(spec) > maxBatchBytes && proto.Size(spec) > maxSend-1024 {
 		return &ItemError{
 			Code: codes.InvalidArgument, Reason: stintv1.Reason_REASON_TOO_LARGE, Field: "payload.data",
@@ -131,6 +139,9 @@ func size(spec *stintv1.JobSpec) int {
 		len(spec.Subject) + len(spec.TraceContext.GetTracestate())
 	for key, value := range spec.Labels {
 		n += 16 + len(key) + len(value)
+	}
+	for _, u := range spec.Limits {
+		n += 24 + len(u.GetName()) + len(u.GetKey())
 	}
 	return n
 }

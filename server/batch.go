@@ -177,6 +177,9 @@ func (r *submitRun) create(item *submission) (result, error) {
 	if r.full {
 		return result{err: errStorageFull}, nil
 	}
+	if err := allowUses(r.tx, item.spec.Limits); err != nil {
+		return result{err: err}, nil
+	}
 	if r.queue == nil || r.queue.Name != item.spec.Queue {
 		queue, err := r.tx.MakeQueue(item.spec.Queue)
 		if errors.Is(err, store.ErrTooManyQueues) {

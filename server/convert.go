@@ -119,6 +119,7 @@ func specFrom(m *stintv1.JobSpec) job.Spec {
 		Lease:    m.GetLease().AsDuration(),
 		Labels:   m.GetLabels(),
 		Subject:  m.GetSubject(),
+		Limits:   usesFrom(m.GetLimits()),
 	}
 	if m.GetRetry() != nil {
 		s.Retry = new(retryFrom(m.GetRetry()))

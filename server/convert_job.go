@@ -47,6 +47,7 @@ func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, er
 		TraceContext: wireTrace(j.Spec),
 		Etag:         jobEtag(j),
 		Timeout:      wireTimeout(j.Spec.Timeout),
+		Limits:       wireUses(j.Spec.Limits),
 	}
 	if j.State == job.Running {
 		m.Run = wireRun(&j.Run)

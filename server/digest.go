@@ -37,6 +37,7 @@ const (
 	tagOnFailure   = 20
 	tagBack        = 21
 	tagTimeout     = 22
+	tagLimit       = 23
 )
 
 // digest is what a repeated id is compared by: a hash of the fields as they were sent, without id and trace context.
@@ -70,6 +71,10 @@ func digest(m *stintv1.JobSpec, payload []byte, scratch *[]byte) [16]byte {
 		b = appendField(b, tagSubject, m.GetSubject())
 	}
 	b = appendDuration(b, tagTimeout, m.GetTimeout())
+	for _, u := range usesFrom(m.GetLimits()) { // in whatever order they come
+		b = appendField(appendField(b, tagLimit, u.Limit), tagLimit, u.Key)
+		b = appendNumber(b, tagLimit, uint64(u.Units))
+	}
 	*scratch = b
 	sum := sha256.Sum256(b)
 	return [16]byte(sum[:])

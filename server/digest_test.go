@@ -50,6 +50,7 @@ func wholeSpec() *stintv1.JobSpec {
 			Initial: &durationpb.Duration{Seconds: 1, Nanos: 7}, Max: &durationpb.Duration{Seconds: 60, Nanos: 7}, Multiplier: 3,
 		}}, Deadline: &durationpb.Duration{Seconds: 99, Nanos: 7}, OnFailure: stintv1.OnFailure_ON_FAILURE_PARK, InterruptDelay: &durationpb.Duration{Seconds: 9, Nanos: 7}},
 		Labels: map[string]string{"customer": "42", "a": "b"}, Subject: "order/4711", Timeout: &durationpb.Duration{Seconds: 9, Nanos: 7},
+		Limits:       []*stintv1.LimitUse{{Name: "gpu", Key: "a", Units: 2}, {Name: "db"}},
 		TraceContext: &stintv1.TraceContext{Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Tracestate: "a=b"},
 	}
 }
@@ -99,14 +100,26 @@ var digests = []struct {
 	{"on_failure", "3e2defa6d19c9eaeae45d584d820d4b3", &stintv1.JobSpec{Queue: "q", Retry: &stintv1.RetryPolicy{OnFailure: stintv1.OnFailure_ON_FAILURE_RETRY}}},
 	{"interrupt_delay", "8f513cc1c8c4ff6420a0766c02251fda", &stintv1.JobSpec{Queue: "q", Retry: &stintv1.RetryPolicy{InterruptDelay: durationpb.New(time.Second)}}},
 	{"all that there was at first", "e94bea3a29333b1b1c9d70086c87527e", firstSpec()},
-	{"all", "49c5fbf0f00ae81bdd2bbe41469e9b13", wholeSpec()},
+	{"a limit", "daa3f172030abaaaab360bc358b90864", &stintv1.JobSpec{Queue: "q", Limits: []*stintv1.LimitUse{{Name: "a"}}}},
+	{"a limit with a key", "b4be79ed6f9a56baf6eb054facd14dcc", &stintv1.JobSpec{Queue: "q", Limits: []*stintv1.LimitUse{{Name: "a", Key: "b"}}}},
+	{"a limit with units", "03ff0d1318d4ffdc9d57dc06bbfa78dd", &stintv1.JobSpec{Queue: "q", Limits: []*stintv1.LimitUse{{Name: "a", Units: 2}}}},
+	{"two limits", "1abb2090f3ff779525c23fcfdd40215b", &stintv1.JobSpec{Queue: "q", Limits: []*stintv1.LimitUse{{Name: "a"}, {Name: "b"}}}},
+	{"all that there was before limits", "49c5fbf0f00ae81bdd2bbe41469e9b13", secondSpec()},
+	{"all", "e38809bed08ffe67f4019b134649a28b", wholeSpec()},
 }
 
 // firstSpec is wholeSpec without what came later.
 func firstSpec() *stintv1.JobSpec {
 	m := wholeSpec()
 	m.Retry.Deadline, m.Retry.OnFailure, m.Retry.InterruptDelay = nil, 0, nil
-	m.Timeout = nil
+	m.Timeout, m.Limits = nil, nil
+	return m
+}
+
+// secondSpec is the same without limits, which came after the rest.
+func secondSpec() *stintv1.JobSpec {
+	m := wholeSpec()
+	m.Limits = nil
 	return m
 }
 
@@ -163,10 +176,21 @@ func TestDigestFields(t *testing.T) {
 			t.Errorf("labels %v: the digest did not change", labels)
 		}
 	}
+	for _, limits := range [][]*stintv1.LimitUse{
+		{{Name: "gpu", Key: "a", Units: 2}}, {{Name: "gpu", Key: "b", Units: 2}, {Name: "db"}}, {{Name: "gpu", Key: "a", Units: 3}, {Name: "db"}},
+		{{Name: "gpu", Key: "a", Units: 2}, {Name: "db", Key: "a"}}, {{Name: "gpu", Key: "a"}, {Name: "db", Units: 2}},
+	} {
+		m := wholeSpec()
+		m.Limits = limits
+		if digestOf(t, m) == want {
+			t.Errorf("limits %v: the digest did not change", limits)
+		}
+	}
 	same := wholeSpec()
+	same.Limits = []*stintv1.LimitUse{{Name: "db", Units: 1}, {Name: "gpu", Key: "a", Units: 2}}
 	same.Id, same.TraceContext, same.Labels = "", nil, map[string]string{"a": "b", "customer": "42"}
 	if digestOf(t, same) != want {
-		t.Error("another id, no trace, and the labels in another order: the digest changed")
+		t.Error("another id, no trace, the labels and limits in another order, one unit by its number: the digest changed")
 	}
 }
 
@@ -184,7 +208,7 @@ func eachLeaf(m protoreflect.Message, path string, fn func(string, func()), agai
 		switch {
 		case !set:
 			fn(here+" (which the test does not set)", func() {})
-		case f.IsMap():
+		case f.IsMap(), f.IsList():
 		case f.Kind() == protoreflect.MessageKind:
 			eachLeaf(m.Get(f).Message(), here+".", fn, func() protoreflect.Message { return again().Get(f).Message() })
 		default:

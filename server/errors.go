@@ -53,6 +53,9 @@ var (
 	errJobNotFound    = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_JOB_NOT_FOUND, message: "no job has this id, or its record is past retention"}
 	errQueueNotFound  = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_QUEUE_NOT_FOUND, message: "no queue has this name"}
 	errQueueNotEmpty  = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_QUEUE_NOT_EMPTY, message: "the queue has jobs that are not finished"}
+	errLimitNotFound  = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_LIMIT_NOT_FOUND, message: "no limit has this name"}
+	errLimitEtag      = &refusal{code: codes.Aborted, reason: stintv1.Reason_REASON_ETAG_MISMATCH, field: "etag", message: "the limit changed since the etag was read"}
+	errTooManyLimits  = &refusal{code: codes.ResourceExhausted, reason: stintv1.Reason_REASON_TOO_MANY_LIMITS, field: "name", message: fmt.Sprintf("the server holds its maximum of %d limits", store.LimitsMax)}
 	errIDConflict     = &refusal{code: codes.AlreadyExists, reason: stintv1.Reason_REASON_ID_CONFLICT, field: "id", message: "the id is taken by a job with other content"}
 	errIDTooOld       = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_ID_TOO_OLD, field: "id", message: "the id was made before the time up to which ids may be forgotten"}
 	errStorageFull    = &refusal{code: codes.ResourceExhausted, reason: stintv1.Reason_REASON_STORAGE_FULL, message: "free space is under the server's reserve", retryAfter: 2 * time.Second}
@@ -89,6 +92,7 @@ var sentinels = []struct {
 	{job.ErrNoOutcome, errOutcomeMissing},
 	{store.ErrFull, errStorageFull},
 	{store.ErrTooManyQueues, tooManyQueues("queues")},
+	{store.ErrTooManyLimits, errTooManyLimits},
 	{store.ErrClosed, errStopping},
 	{dispatch.ErrInstanceInUse, errInstanceInUse},
 	{dispatch.ErrReplaced, errReplaced},

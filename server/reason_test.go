@@ -203,6 +203,38 @@ var reasons = map[stintv1.Reason]struct {
 			return ofCall(err)
 		},
 	},
+	stintv1.Reason_REASON_LIMIT_NOT_FOUND: {
+		want: said{code: codes.NotFound, field: "limits"},
+		provoke: func(r *rig) said {
+			r.limit("other", 1)
+			return r.submitOne(limited("q", &stintv1.LimitUse{Name: "l"}))
+		},
+	},
+	stintv1.Reason_REASON_UNITS_OVER_LIMIT: {
+		want: said{code: codes.FailedPrecondition, field: "limits"},
+		provoke: func(r *rig) said {
+			r.limit("l", 3)
+			return r.submitOne(limited("q", &stintv1.LimitUse{Name: "l", Units: 4}))
+		},
+	},
+	stintv1.Reason_REASON_LIMIT_IN_USE: {
+		want: said{code: codes.FailedPrecondition},
+		provoke: func(r *rig) said {
+			r.limit("l", 1)
+			r.submit(limited("q", &stintv1.LimitUse{Name: "l"}))
+			_, err := r.queues.DeleteLimit(r.ctx, &stintv1.DeleteLimitRequest{Name: "l"})
+			return ofCall(err)
+		},
+	},
+	stintv1.Reason_REASON_TOO_MANY_LIMITS: {
+		want: said{code: codes.ResourceExhausted, field: "name"},
+		provoke: func(r *rig) said {
+			for i := range store.LimitsMax {
+				r.limit(fmt.Sprint("l", i), 1)
+			}
+			return r.putLimit(&stintv1.PutLimitRequest{Name: "one-more", Policy: &stintv1.LimitPolicy{MaxUnits: 1}})
+		},
+	},
 	stintv1.Reason_REASON_INTERRUPT_TOO_LATE: {
 		want: said{code: codes.FailedPrecondition},
 		provoke: func(r *rig) said {

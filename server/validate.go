@@ -15,7 +15,7 @@ import (
 
 // Limits of what requests hold; lengths are in bytes.
 const (
-	queueNameMax   = 200
+	nameMax        = 200
 	itemsMax       = 1000 // jobs or ids of one request
 	labelsMax      = 64
 	labelKeyMax    = 63
@@ -39,36 +39,39 @@ const (
 // timeMax is the latest time a request may name. It leaves room for every delay that is added to one.
 var timeMax = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// reservedQueues is the first segment of queue names that belong to Stint itself.
-const reservedQueues = "_stint"
+// reservedNames is the first segment of names that belong to Stint itself.
+const reservedNames = "_stint"
 
 // checkQueueName says what is wrong with the name of a queue.
-func checkQueueName(field, name string) error {
+func checkQueueName(field, name string) error { return checkName(field, "queue", name) }
+
+// checkName says what is wrong with the name of a queue or a limit.
+func checkName(field, what, name string) error {
 	if name == "" {
-		return invalid(field, "a queue's name is needed")
+		return invalid(field, "a %s's name is needed", what)
 	}
-	if len(name) > queueNameMax {
-		return invalid(field, "a queue's name has at most %d bytes; this has %d", queueNameMax, len(name))
+	if len(name) > nameMax {
+		return invalid(field, "a %s's name has at most %d bytes; this has %d", what, nameMax, len(name))
 	}
 	segment := 0
 	for i := range len(name) {
 		switch c := name[i]; {
 		case c == '/':
 			if segment == 0 {
-				return invalid(field, "a queue's name has no empty segments")
+				return invalid(field, "a %s's name has no empty segments", what)
 			}
 			segment = 0
 		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
 			segment++
 		default:
-			return invalid(field, "a queue's name is made of a-z, 0-9, '.', '_', '-' and '/'; byte %d is none of them", i)
+			return invalid(field, "a %s's name is made of a-z, 0-9, '.', '_', '-' and '/'; byte %d is none of them", what, i)
 		}
 	}
 	if segment == 0 {
-		return invalid(field, "a queue's name has no empty segments")
+		return invalid(field, "a %s's name has no empty segments", what)
 	}
-	if first, _, _ := strings.Cut(name, "/"); first == reservedQueues {
-		return invalid(field, "names under %s/ are reserved", reservedQueues)
+	if first, _, _ := strings.Cut(name, "/"); first == reservedNames {
+		return invalid(field, "names under %s/ are reserved", reservedNames)
 	}
 	return nil
 }
@@ -238,6 +241,9 @@ func checkJobSpec(m *stintv1.JobSpec) error {
 		return err
 	}
 	if err := checkText("subject", m.GetSubject(), subjectMax); err != nil {
+		return err
+	}
+	if err := checkUses(m.GetLimits()); err != nil {
 		return err
 	}
 	return checkText("trace_context.tracestate", m.GetTraceContext().GetTracestate(), tracestateMax)

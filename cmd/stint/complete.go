@@ -38,6 +38,29 @@ func completeQueues(g *globals, arguments int) cobra.CompletionFunc {
 	}
 }
 
+// completeLimits completes the name of a limit.
+func completeLimits(g *globals) cobra.CompletionFunc {
+	return func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []string
+		err := g.connect(context.WithoutCancel(c.Context()), completeTimeout, func(ctx context.Context, c *client.Client) error {
+			page, err := c.Queues().ListLimits(ctx, &stintv1.ListLimitsRequest{PageSize: pageSize})
+			for _, l := range page.GetLimits() {
+				if strings.HasPrefix(l.GetName(), begun) {
+					names = append(names, l.GetName())
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError | cobra.ShellCompDirectiveNoFileComp
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // completeStates completes the states of jobs.
 func completeStates(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	var states []string

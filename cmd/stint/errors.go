@@ -93,11 +93,13 @@ func exitCodeOf(reason stintv1.Reason, code codes.Code) int {
 	case stintv1.Reason_REASON_UNSPECIFIED:
 		return exitCodeOfStatus(code)
 	case stintv1.Reason_REASON_INVALID_FIELD, stintv1.Reason_REASON_TOO_LARGE, stintv1.Reason_REASON_PAGE_TOKEN_INVALID,
-		stintv1.Reason_REASON_OUTCOME_MISSING, stintv1.Reason_REASON_SESSION_LIMIT:
+		stintv1.Reason_REASON_OUTCOME_MISSING, stintv1.Reason_REASON_SESSION_LIMIT, stintv1.Reason_REASON_UNITS_OVER_LIMIT:
 		return exitUsage
-	case stintv1.Reason_REASON_JOB_NOT_FOUND, stintv1.Reason_REASON_QUEUE_NOT_FOUND, stintv1.Reason_REASON_WORKER_NOT_FOUND:
+	case stintv1.Reason_REASON_JOB_NOT_FOUND, stintv1.Reason_REASON_QUEUE_NOT_FOUND, stintv1.Reason_REASON_WORKER_NOT_FOUND,
+		stintv1.Reason_REASON_LIMIT_NOT_FOUND:
 		return exitNotFound
-	case stintv1.Reason_REASON_STORAGE_FULL, stintv1.Reason_REASON_TOO_MANY_QUEUES, stintv1.Reason_REASON_INTERNAL:
+	case stintv1.Reason_REASON_STORAGE_FULL, stintv1.Reason_REASON_TOO_MANY_QUEUES, stintv1.Reason_REASON_TOO_MANY_LIMITS,
+		stintv1.Reason_REASON_INTERNAL:
 		return exitFailed
 	case stintv1.Reason_REASON_SERVER_STOPPING:
 		return exitNoServer

@@ -54,6 +54,7 @@ func drawJob(w io.Writer, job *stintv1.Job, now time.Time) {
 	field("Priority", priorityName(job.GetPriority()))
 	field("Subject", job.GetSubject())
 	field("Labels", labelText(job.GetLabels()))
+	field("Limits", usesText(job.GetLimits()))
 	field("Submitted", timeText(job.GetSubmitTime()))
 	field("Due", timeText(job.GetDueTime()))
 	field("Start by", timeText(job.GetStartBy()))

@@ -25,7 +25,7 @@ type submission struct {
 	delay, lease, runTimeout time.Duration
 	attempts                 uint32
 	retry                    retryPolicy
-	labels                   []string
+	labels, limits           []string
 	lines, wait              bool
 }
 
@@ -89,6 +89,8 @@ func (s *submission) flags(c *cobra.Command) {
 	f.Var(&s.retry, "retry", "how it is tried again, see above (default: the queue's)")
 	f.StringArrayVar(&s.labels, "label", nil, "a label KEY=VALUE; may be repeated")
 	f.StringVar(&s.subject, "subject", "", "what it is about (order/4711)")
+	f.StringArrayVar(&s.limits, "limit", nil,
+		"what its runs take: NAME, NAME=KEY, or NAME*UNITS=KEY of a limit made by \"stint limit put\"; may be repeated")
 	c.MarkFlagsMutuallyExclusive("json", "data", "lines")
 	c.MarkFlagsMutuallyExclusive("run-at", "delay")
 	c.MarkFlagsMutuallyExclusive("id", "lines")
@@ -115,6 +117,9 @@ func (s *submission) job(queue string, stdin io.Reader) (client.Job, error) {
 		return job, fmt.Errorf("--priority %w", err)
 	}
 	if job.Labels, err = parseLabels(s.labels); err != nil {
+		return job, err
+	}
+	if job.Limits, err = parseUses(s.limits); err != nil {
 		return job, err
 	}
 	if job.RunAt, err = parseTime("run-at", s.runAt); err != nil {

@@ -118,9 +118,7 @@ func (d *Dispatcher) sweep(now int64) {
 	for _, q := range d.queues {
 		d.activate(q)
 	}
-	if len(d.active) > 0 {
-		d.poke()
-	}
+	d.nudge()
 }
 
 // due is a page of what has come.

@@ -76,7 +76,9 @@ type Dispatcher struct {
 	zombies   map[uint64]*zombie
 	queues    map[string]*queue
 	active    []*queue
-	waiting   int // pools that stand in lines
+	freed     []*store.Key        // with hooks, and maybe with room
+	loosened  map[string]struct{} // limits whose policy has changed
+	waiting   int                 // pools that stand in lines
 	workers   map[job.ID]*worker
 	sessions  map[*Session]struct{}
 	polls     map[*claim]struct{} // claims that wait
@@ -111,7 +113,7 @@ func New(st store.Store, log *slog.Logger) (*Dispatcher, error) {
 	d := &Dispatcher{
 		store: st, log: log, tokens: t, origin: time.Now(),
 		look: make(chan struct{}, 1), pokes: make(chan struct{}, 1), tellings: make(chan struct{}, 1),
-		runs: map[uint64]*run{}, zombies: map[uint64]*zombie{}, queues: map[string]*queue{}, workers: map[job.ID]*worker{},
+		runs: map[uint64]*run{}, zombies: map[uint64]*zombie{}, queues: map[string]*queue{}, loosened: map[string]struct{}{}, workers: map[job.ID]*worker{},
 		sessions: map[*Session]struct{}{}, polls: map[*claim]struct{}{}, claims: map[claimKey]*claim{},
 		followers: map[uint64]map[*follower]struct{}{},
 		releaser:  newReleaser(),
@@ -145,6 +147,7 @@ func (d *Dispatcher) restore(r store.Reader) error {
 		d.haunt(z, now)
 		return true
 	})
+	r.Lanes(func(l store.Lane) { d.entered(l, l.First()) })
 	d.nextDue = r.Now() // look once; the store then says when next
 	return nil
 }
@@ -182,8 +185,12 @@ func (d *Dispatcher) Applied(changes []store.Change) {
 	for _, c := range changes {
 		was, is := c.Old, c.New
 		if was != nil && was.State == job.Running && (is == nil || is.Run.Fence != was.Run.Fence) {
-			d.ended(was.Run.Fence, is)
+			d.ended(was.Run.Fence, is, c.Freed)
 			d.vacated(was.Spec.Queue)
+			d.gaveBack(c.Freed)
+		}
+		if c.Left != nil {
+			d.left(c.Left)
 		}
 		if len(d.followers) > 0 {
 			d.followed(c)
@@ -193,7 +200,7 @@ func (d *Dispatcher) Applied(changes []store.Change) {
 		case is.State == job.Running:
 			d.ran(is, now)
 		case is.State == job.Ready:
-			d.readied(is.Spec.Queue)
+			d.entered(c.Entered, is.ReadySeq)
 			d.dueAt(is.StartBy)
 		case is.State == job.Parked:
 			d.releaser.parked(is)
@@ -280,6 +287,21 @@ func (d *Dispatcher) Wake(queue string) {
 		d.activate(q)
 	}
 	d.poke()
+}
+
+// WakeLimit makes the dispatcher look again at the lanes that wait for a limit whose policy has changed.
+func (d *Dispatcher) WakeLimit(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.loosened[name] = struct{}{}
+	d.poke()
+}
+
+// nudge has the next match run soon, if there is something for it to do.
+func (d *Dispatcher) nudge() {
+	if len(d.active)+len(d.freed) > 0 {
+		d.poke()
+	}
 }
 
 func (d *Dispatcher) pokeLoop() {

@@ -2,14 +2,38 @@ package dispatch
 
 import "github.com/stintrun/stint/internal/job"
 
-// queue is what the dispatcher knows of a queue: who has room for its jobs, and whether it may have ready ones.
+// queue is what the dispatcher knows of a queue: who has room for its jobs, and the lanes in which they wait.
 type queue struct {
 	name        string
-	first, last *seat  // the pools with room, the one idle longest first
-	seats       int    // of all pools that serve it, with room or without
-	ready       bool   // it may have READY jobs
-	active      bool   // it is among those the next match looks at
-	room        uint64 // how many more runs it may have, in the match under way
+	first, last *seat // the pools with room, the one idle longest first
+	seats       int   // of all pools that serve it, with room or without
+	bands       [bands]*band
+	lanes       int  // that have READY jobs
+	active      bool // it is among those the next match looks at
+
+	// Of the match under way.
+	open   bool   // its jobs may be given
+	room   uint64 // how many more runs it may have
+	policy job.Policy
+}
+
+// band returns the band of a priority.
+func (q *queue) band(p job.Priority) *band {
+	i := int(p)/int(job.VeryLow) - 1
+	if q.bands[i] == nil {
+		q.bands[i] = &band{queue: q, at: -1}
+	}
+	return q.bands[i]
+}
+
+// stands reports whether it has lanes that may have a job that fits.
+func (q *queue) stands() bool {
+	for _, b := range q.bands {
+		if b != nil && len(b.lanes) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // seat is a pool's place in the line of one of its queues.
@@ -66,11 +90,11 @@ func (p *pool) serves(name string) bool {
 	return false
 }
 
-// queue returns the named queue, making it if need be. The next match finds out whether it has ready jobs.
+// queue returns the named queue, making it if need be.
 func (d *Dispatcher) queue(name string) *queue {
 	q := d.queues[name]
 	if q == nil {
-		q = &queue{name: name, ready: true}
+		q = &queue{name: name}
 		d.queues[name] = q
 	}
 	return q
@@ -124,9 +148,9 @@ func (d *Dispatcher) close(p *pool) {
 	}
 }
 
-// forget drops a queue that nobody serves: it comes back with the next demand.
+// forget drops a queue that nobody serves and that has no ready jobs: it comes back with the next of either.
 func (d *Dispatcher) forget(q *queue) {
-	if q.seats == 0 && !q.active && d.queues[q.name] == q {
+	if q.seats == 0 && q.lanes == 0 && !q.active && d.queues[q.name] == q {
 		delete(d.queues, q.name)
 	}
 }
@@ -143,17 +167,9 @@ func (p *pool) requeue() {
 
 // activate lets the next match look at the queue, if room and ready jobs may meet there.
 func (d *Dispatcher) activate(q *queue) {
-	if !q.active && q.ready && q.first != nil {
+	if !q.active && q.first != nil && q.stands() {
 		q.active = true
 		d.active = append(d.active, q)
-	}
-}
-
-// readied notes that a queue has a READY job.
-func (d *Dispatcher) readied(name string) {
-	if q := d.queues[name]; q != nil {
-		q.ready = true
-		d.activate(q)
 	}
 }
 

@@ -17,6 +17,8 @@ const (
 	// slots to fill, and now and then thousands.
 	chunkMin = 64
 	chunkMax = claimsMax
+	// chunkKeyed is chunkMin for a lane with keys: there may be many, of few jobs each.
+	chunkKeyed = 8
 	// skipsMax bounds how many heads that are not for the workers at hand (NOT_ME) one match passes in a lane.
 	skipsMax = 256
 )
@@ -27,43 +29,54 @@ type matcher struct {
 	tx      store.Tx
 	now     time.Time
 	queues  []*queue // with room, and maybe with ready jobs
-	opened  []*queue // those of them that have lanes and are not paused
-	lanes   lanes
+	opened  []*queue // those of them that are not paused and have room for more runs
+	due     []*band  // whose first lane has to be looked at
+	order   order
+	looked  []*lane // that have a cursor
+	room    map[*store.Key]uint64
 	changes []store.Change
 	claims  int
+	failed  bool
 }
 
 // cursor walks down one lane.
 type cursor struct {
-	queue   *queue
-	lane    store.Lane
-	policy  job.Policy
 	heads   []*job.Job // what is left of the last chunk
 	chunk   int        // the size of the next
 	skipped int        // heads that were passed: the next chunk brings them again
-	band    int64      // of the first head, with its age
 	empty   bool       // the lane has no more heads in reach
 }
 
-// lanes is a heap of cursors, the best head first.
-type lanes []*cursor
+// order is a heap of bands, the best head first.
+type order []*band
 
-func (l lanes) Len() int { return len(l) }
-func (l lanes) Less(i, j int) bool {
-	a, b := l[i], l[j]
-	if a.band != b.band {
-		return a.band > b.band
+func (o order) Len() int { return len(o) }
+func (o order) Less(i, j int) bool {
+	a, b := o[i], o[j]
+	if a.rank != b.rank {
+		return a.rank > b.rank
 	}
-	return a.heads[0].ReadySeq < b.heads[0].ReadySeq
+	return a.lanes[0].place < b.lanes[0].place
 }
-func (l lanes) Swap(i, j int) { l[i], l[j] = l[j], l[i] }
-func (l *lanes) Push(c any)   { *l = append(*l, c.(*cursor)) } //nolint:errcheck,forcetypeassert // of container/heap
-func (l *lanes) Pop() any {
-	old := *l
-	c := old[len(old)-1]
+
+func (o order) Swap(i, j int) {
+	o[i], o[j] = o[j], o[i]
+	o[i].at, o[j].at = i, j
+}
+
+func (o *order) Push(x any) {
+	b := x.(*band) //nolint:errcheck,forcetypeassert // of container/heap
+	b.at = len(*o)
+	*o = append(*o, b)
+}
+
+func (o *order) Pop() any {
+	old := *o
+	b := old[len(old)-1]
+	b.at = -1
 	old[len(old)-1] = nil
-	*l = old[:len(old)-1]
-	return c
+	*o = old[:len(old)-1]
+	return b
 }
 
 // Match is part of [store.Observer]: ready jobs meet room.
@@ -72,24 +85,25 @@ func (d *Dispatcher) Match(tx store.Tx) error {
 	if !m.begin() {
 		return nil
 	}
+	m.failed = true
+	defer m.end()
 	for _, q := range m.queues {
-		if err := m.open(q); err != nil {
-			return err
-		}
+		m.open(q)
 	}
-	for len(m.lanes) > 0 && m.claims < claimsMax {
-		dry := m.assign()
+	for m.claims < claimsMax {
+		short := m.assign()
 		if err := tx.Put(m.changes...); err != nil {
 			return err
 		}
 		m.changes = m.changes[:0]
-		if dry != nil {
-			if err := m.refill(dry); err != nil {
-				return err
-			}
+		if short == nil {
+			break
+		}
+		if err := m.fill(short); err != nil {
+			return err
 		}
 	}
-	m.end()
+	m.failed = false
 	return nil
 }
 
@@ -106,9 +120,14 @@ func (m *matcher) begin() bool {
 		}
 	}
 	d.proposed = d.proposed[:0]
+	for name := range d.loosened {
+		m.tx.EachKey(name, func(k *store.Key) { d.gaveBack([]store.KeyUse{{Key: k}}) })
+	}
+	clear(d.loosened)
+	m.tryFreed()
 	for _, q := range d.active {
 		q.active = false
-		if q.ready && q.first != nil {
+		if q.stands() && q.first != nil {
 			m.queues = append(m.queues, q)
 		} else {
 			d.forget(q)
@@ -119,102 +138,170 @@ func (m *matcher) begin() bool {
 	return len(m.queues) > 0
 }
 
-// open puts the queue's lanes among those to choose from. A queue that is paused is left to the sweep, one that has
-// nothing ready to its next ready job.
-func (m *matcher) open(q *queue) error {
+// open puts the queue's bands among those to choose from. A queue that is paused is left to the sweep.
+func (m *matcher) open(q *queue) {
 	known := m.tx.Queue(q.name)
 	if known != nil && known.Pause != nil {
-		return nil
+		return
 	}
-	var found []store.Lane
-	m.tx.Lanes(q.name, func(l store.Lane) { found = append(found, l) })
-	if len(found) == 0 {
-		m.d.mu.Lock()
-		q.ready = false
-		m.d.forget(q)
-		m.d.mu.Unlock()
-		return nil
-	}
-	q.room = math.MaxUint64
+	m.d.mu.Lock()
+	defer m.d.mu.Unlock()
+	q.room, q.policy = math.MaxUint64, job.Policy{}
 	if known != nil {
-		q.room = known.Policy.Room(known.Counts[job.Running], known.Zombies)
+		q.room, q.policy = known.Policy.Room(known.Counts[job.Running], known.Zombies), known.Policy
 	}
 	if q.room == 0 {
-		return nil // until a run of the queue ends, or its policy changes
+		return // until a run of the queue ends, or its policy changes
 	}
+	q.open = true
 	m.opened = append(m.opened, q)
-	for _, l := range found {
-		c := &cursor{queue: q, lane: l, chunk: chunkMin}
-		if known != nil {
-			c.policy = known.Policy
-		}
-		if err := m.fill(c); err != nil {
-			return err
-		}
-		if len(c.heads) > 0 {
-			heap.Push(&m.lanes, c)
+	for _, b := range q.bands {
+		if b != nil {
+			m.look(b)
 		}
 	}
-	return nil
+}
+
+// look has the band's first lane looked at, if the band takes part.
+func (m *matcher) look(b *band) {
+	if b.at >= 0 {
+		heap.Remove(&m.order, b.at)
+	}
+	if b.queue.open && !b.due {
+		b.due = true
+		m.due = append(m.due, b)
+	}
+}
+
+// roomFor is how many more units of the key this match may give.
+func (m *matcher) roomFor(k *store.Key) uint64 {
+	left, ok := m.room[k]
+	if !ok {
+		left = k.Room()
+	}
+	return left
+}
+
+// tryFreed lets the first lane of each hook of the keys that were given back stand in its band, if its jobs fit.
+func (m *matcher) tryFreed() {
+	d := m.d
+	for len(d.freed) > 0 {
+		k := d.freed[len(d.freed)-1]
+		d.freed[len(d.freed)-1] = nil
+		d.freed = d.freed[:len(d.freed)-1]
+		room := m.roomFor(k)
+		for h, _ := k.Mark.(*hook); h != nil; h = h.next {
+			if h.tried != nil || len(h.lanes) == 0 || uint64(h.units) > room {
+				continue
+			}
+			l := h.lanes[0]
+			l.hook, h.tried = h, l
+			l.stand(&l.band.lanes)
+			m.look(l.band)
+			d.activate(l.band.queue)
+		}
+	}
 }
 
 // fill brings the lane's next heads.
-func (m *matcher) fill(c *cursor) error {
+func (m *matcher) fill(l *lane) error {
+	c := l.cursor
 	n := c.skipped + c.chunk
-	heads, err := m.tx.Heads(c.lane, n)
+	heads, err := m.tx.Heads(l.Lane, n)
 	if err != nil {
 		return err
 	}
 	c.empty = len(heads) < n
 	c.heads = heads[min(c.skipped, len(heads)):]
 	c.chunk = min(8*c.chunk, chunkMax)
-	c.rank(m.now)
 	return nil
 }
 
-// rank is the band of the first head: it rises by one for each aging step that the job has been ready.
-func (c *cursor) rank(now time.Time) {
-	if len(c.heads) > 0 {
-		j := c.heads[0]
-		c.band = int64(j.Spec.Priority)/int64(job.VeryLow) + max(0, int64(now.Sub(j.ReadyTime)/job.AgingStep))
-	}
-}
-
-// refill brings more heads of the lane that ran dry and puts it back in order.
-func (m *matcher) refill(c *cursor) error {
-	if !c.empty {
-		if err := m.fill(c); err != nil {
-			return err
-		}
-	}
-	if len(c.heads) > 0 {
-		heap.Push(&m.lanes, c)
-	}
-	return nil
-}
-
-// assign gives heads to pools, best first, until a lane has to be refilled or room or heads run out. It returns the
-// lane that ran dry, taken from the heap.
-func (m *matcher) assign() (dry *cursor) {
-	m.d.mu.Lock()
-	defer m.d.mu.Unlock()
-	for len(m.lanes) > 0 && m.claims < claimsMax {
-		c := m.lanes[0]
-		j := c.heads[0]
-		p := c.queue.pick(j, m.now)
-		if c.queue.first == nil || c.queue.room == 0 || c.skipped >= skipsMax {
-			heap.Pop(&m.lanes)
+// settle finds the first lane of the band that has a job that fits, and puts the band among those to choose from. If it
+// needs to see heads of a lane for that, it returns the lane.
+func (m *matcher) settle(b *band) (short *lane) {
+	for len(b.lanes) > 0 {
+		l := b.lanes[0]
+		if u, full := m.full(l); full {
+			m.d.hang(l, u)
 			continue
 		}
-		if p == nil || !m.give(c, j, p) {
+		c := l.cursor
+		if c == nil {
+			c = &cursor{chunk: chunkMin}
+			if len(l.Keys()) > 0 {
+				c.chunk = chunkKeyed
+			}
+			l.cursor = c
+			m.looked = append(m.looked, l)
+		}
+		switch {
+		case len(c.heads) == 0 && !c.empty && c.skipped < skipsMax:
+			return l
+		case len(c.heads) == 0 || c.skipped >= skipsMax:
+			l.stand(nil) // until the end of the match
+			m.d.decided(l)
+		case c.heads[0].ReadySeq != l.place:
+			l.moved(c.heads[0].ReadySeq)
+		default:
+			j := c.heads[0]
+			b.rank = int64(j.Spec.Priority)/int64(job.VeryLow) + max(0, int64(m.now.Sub(j.ReadyTime)/job.AgingStep))
+			heap.Push(&m.order, b)
+			return nil
+		}
+	}
+	return nil
+}
+
+// full tells the first of the lane's keys that has no room for a job; false if all have.
+func (m *matcher) full(l *lane) (store.KeyUse, bool) {
+	for _, u := range l.Keys() {
+		if uint64(u.Units) > m.roomFor(u.Key) {
+			return u, true
+		}
+	}
+	return store.KeyUse{}, false
+}
+
+// assign gives heads to pools, best first, until it needs to see more of a lane, which it returns, or until room or
+// heads run out.
+func (m *matcher) assign() (short *lane) {
+	m.d.mu.Lock()
+	defer m.d.mu.Unlock()
+	for m.claims < claimsMax {
+		m.tryFreed()
+		for n := len(m.due); n > 0; n = len(m.due) {
+			b := m.due[n-1]
+			if short := m.settle(b); short != nil {
+				return short
+			}
+			b.due = false
+			m.due = m.due[:n-1]
+			m.tryFreed()
+		}
+		if len(m.order) == 0 {
+			return nil
+		}
+		b := m.order[0]
+		if b.queue.first == nil || b.queue.room == 0 {
+			heap.Pop(&m.order)
+			continue
+		}
+		l := b.lanes[0]
+		c := l.cursor
+		if _, full := m.full(l); full || c == nil || len(c.heads) == 0 || c.heads[0].ReadySeq != l.place {
+			m.look(b) // what it was ranked by is no longer so
+			continue
+		}
+		j := c.heads[0]
+		c.heads = c.heads[1:]
+		if p := b.queue.pick(j, m.now); p == nil || !m.give(l, j, p) {
 			c.skipped++
 		}
-		if c.heads = c.heads[1:]; len(c.heads) == 0 {
-			heap.Pop(&m.lanes)
-			return c
+		if len(c.heads) > 0 {
+			l.moved(c.heads[0].ReadySeq)
 		}
-		c.rank(m.now)
-		heap.Fix(&m.lanes, 0)
+		m.look(b)
 	}
 	return nil
 }
@@ -233,16 +320,17 @@ func (q *queue) pick(j *job.Job, now time.Time) *pool {
 
 // give makes the run that hands the job to the pool; a job whose start_by has passed expires instead. It returns false
 // if neither is possible, which only a bug can cause: that job must not stand in the way of the others.
-func (m *matcher) give(c *cursor, j *job.Job, p *pool) bool {
+func (m *matcher) give(l *lane, j *job.Job, p *pool) bool {
 	m.claims++
+	q := l.band.queue
 	to := p.to
 	to.Fence = m.tx.NextFence()
-	to.Lease, to.LostContact = job.LeaseOf(j.Spec, c.policy), c.policy.LostContact
+	to.Lease, to.LostContact = job.LeaseOf(j.Spec, q.policy), q.policy.LostContact
 	next, err := j.Dispatch(m.now, to)
 	if errors.Is(err, job.ErrStartBy) {
 		next, err = j.Wake(m.now)
 	} else if err == nil {
-		c.queue.room--
+		m.take(l)
 		m.d.propose(next, p)
 	}
 	if err != nil {
@@ -251,6 +339,18 @@ func (m *matcher) give(c *cursor, j *job.Job, p *pool) bool {
 	}
 	m.changes = append(m.changes, store.Change{Old: j, New: next})
 	return true
+}
+
+// take counts what a run of the lane takes.
+func (m *matcher) take(l *lane) {
+	l.band.queue.room--
+	for _, u := range l.Keys() {
+		if m.room == nil {
+			m.room = map[*store.Key]uint64{}
+		}
+		m.room[u.Key] = m.roomFor(u.Key) - uint64(u.Units)
+	}
+	m.d.decided(l)
 }
 
 // propose counts a run that is not applied yet.
@@ -272,16 +372,35 @@ func (d *Dispatcher) propose(j *job.Job, p *pool) {
 	d.line(p)
 }
 
-// end asks for another batch if this one was full, and keeps looking at queues where room and ready jobs are left.
+// end puts the lanes that it looked at back where they stood, asks for another batch if this one was full, and keeps
+// looking at queues where room and ready jobs are left.
 func (m *matcher) end() {
 	d := m.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stats.Matched += uint64(m.claims)
+	for _, b := range m.order {
+		b.at = -1
+	}
+	for _, b := range m.due {
+		b.due = false
+	}
+	for _, l := range m.looked {
+		l.cursor = nil
+		if l.band != nil && l.in == nil {
+			l.stand(&l.band.lanes)
+		}
+	}
+	if m.failed { // what its runs would have taken is free
+		for k := range m.room {
+			d.gaveBack([]store.KeyUse{{Key: k}})
+		}
+	}
 	for _, q := range m.opened {
+		q.open = false
 		d.activate(q)
 	}
-	if m.claims >= claimsMax && len(d.active) > 0 {
+	if m.claims >= claimsMax && len(d.active) > 0 || len(d.freed) > 0 {
 		d.poke()
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stintrun/stint/internal/dispatch"
 	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
 )
 
 // TestRandomLives lets workers of all kinds, good and bad, do what they like for a while, over restarts and a disk that
@@ -41,7 +42,7 @@ var anyStep = rapid.Custom(func(r *rapid.T) step {
 		What: rapid.SampledFrom([]string{
 			"submit", "submit", "pass", "pass", "connect", "demand", "take", "take", "take", "report", "report",
 			"finish", "finish", "finish", "take unseen", "lose", "cut", "crash", "forget", "finish unheard",
-			"claim", "claim", "cancelled claim", "repeated claim", "beat", "end", "end", "interrupt", "drain", "stall", "restart",
+			"claim", "claim", "cancelled claim", "repeated claim", "beat", "end", "end", "interrupt", "drain", "stall", "restart", "limit",
 		}).Draw(r, "what"),
 		A: rapid.IntRange(0, 9).Draw(r, "a"), B: rapid.IntRange(0, 9).Draw(r, "b"),
 	}
@@ -50,7 +51,10 @@ var anyStep = rapid.Custom(func(r *rapid.T) step {
 // live plays the steps and then lets everything come to its end.
 func live(t *testing.T, steps []step) (err error) {
 	watch := &watch{TB: t}
-	w := &world{rig: newRig(watch), successes: map[uint64]int{}, fences: map[uint64]bool{}}
+	w := &world{rig: newRig(watch), successes: map[uint64]int{}, fences: map[uint64]bool{}, taken: map[job.LimitUse]uint64{}}
+	for _, name := range randomLimits {
+		w.bound(name, job.LimitPolicy{Max: 2})
+	}
 	defer w.close()
 	defer func() {
 		if p := recover(); p != nil {
@@ -70,6 +74,7 @@ func live(t *testing.T, steps []step) (err error) {
 	for i, s := range steps {
 		w.now = fmt.Sprintf("step %d, %+v", i, s)
 		w.play(s)
+		w.checkLimits()
 		watch.check()
 	}
 	w.now = "in the end"
@@ -118,6 +123,7 @@ type world struct {
 	instances byte
 	successes map[uint64]int // recorded ones, by job
 	fences    map[uint64]bool
+	taken     map[job.LimitUse]uint64 // of each key, by the step before
 }
 
 // process is a worker as it sees itself.
@@ -130,7 +136,32 @@ type process struct {
 	requests int
 }
 
-var randomQueues = []string{"a", "b", "c"}
+var (
+	randomQueues = []string{"a", "b", "c"}
+	randomLimits = []string{"l", "m"}
+	// randomUses are what jobs take, never more than the smallest maximum.
+	randomUses = [][]job.LimitUse{
+		nil, nil, {use("l", "", 1)}, {use("l", "", 1), use("m", "", 1)}, {use("m", "", 1), use("m", "k", 1)}, {use("l", "", 2), use("m", "k", 1)},
+	}
+)
+
+// checkLimits sees that no key is taken beyond its maximum; of one that was lowered, not more than before.
+func (w *world) checkLimits() {
+	synctest.Wait()
+	for _, name := range randomLimits {
+		w.update(func(tx store.Tx) error {
+			tx.EachKey(name, func(k *store.Key) {
+				key := use(name, k.Name, 0)
+				now, most := k.Live+k.Zombies, uint64(k.Limit.Policy.MaxOf(k.Name))
+				if now > most && now > w.taken[key] {
+					w.t.Errorf("key %q of %s has %d units taken of %d, and had %d", k.Name, name, now, most, w.taken[key])
+				}
+				w.taken[key] = now
+			})
+			return nil
+		})
+	}
+}
 
 func (w *world) fatalf(format string, args ...any) {
 	w.t.Fatalf("%s: %s", w.now, fmt.Sprintf(format, args...))
@@ -143,10 +174,13 @@ func (w *world) process() *process {
 
 func (w *world) play(s step) {
 	switch s.What {
+	case "limit":
+		w.bound(randomLimits[s.A%2], job.LimitPolicy{Max: uint32(2 + s.B%2)}) //nolint:gosec // 2 or 3
 	case "submit":
 		for range s.B + 1 {
 			spec := w.spec(randomQueues[s.A%3])
 			spec.Priority = job.Priority(10 * (1 + s.B%5))
+			spec.Limits = randomUses[(s.A+s.B)%len(randomUses)]
 			spec.Lease = []time.Duration{5 * time.Second, 12 * time.Second, 30 * time.Second}[s.A/4]
 			spec.Retry = &job.RetryPolicy{MaxAttempts: job.MaxAttempts}
 			w.submit(spec)
@@ -439,6 +473,7 @@ func (w *world) finishAll() {
 	if s := w.d.Stats(); s.Runs+s.Waiting+s.Sessions > 0 {
 		w.fatalf("something is left: %+v", s)
 	}
+	w.idle(randomLimits...)
 }
 
 // lookBack checks a job's whole life.

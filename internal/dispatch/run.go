@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
 )
 
 // run is a live run, or one that ended while its worker may still hold it.
@@ -109,7 +110,7 @@ func newRun(j *job.Job) *run {
 // ended follows a job whose live run has ended. A finish gives the slot back, and so does an end that the worker need
 // not hear of; after any other end the worker may still be busy with it, so that the slot is taken until it is no
 // longer listed.
-func (d *Dispatcher) ended(fence uint64, j *job.Job) {
+func (d *Dispatcher) ended(fence uint64, j *job.Job, keys []store.KeyUse) {
 	r := d.runs[fence]
 	if r == nil {
 		return
@@ -117,7 +118,9 @@ func (d *Dispatcher) ended(fence uint64, j *job.Job) {
 	how := endOf(j, fence)
 	switch how {
 	case job.RunAbandoned:
-		d.haunt(zombieOf(r.job, r.byCall(), d.wall()), d.now())
+		z := zombieOf(r.job, r.byCall(), d.wall())
+		z.Keys = keys
+		d.haunt(z, d.now())
 	case job.RunLost:
 		d.stats.Lost++
 	case job.RunUndelivered:

@@ -472,9 +472,7 @@ func (t *turn) settle() {
 	if t.hello {
 		t.adopt()
 	}
-	if len(d.active) > 0 {
-		d.poke()
-	}
+	d.nudge()
 }
 
 // adopt makes the runs that hello lists the session's, and counts those that have ended until it no longer lists them.

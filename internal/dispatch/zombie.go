@@ -14,6 +14,7 @@ import (
 type zombie struct {
 	ref
 	queue    string
+	keys     []store.KeyUse
 	worker   *worker
 	unary    bool // it belongs to no session
 	lease    int64
@@ -22,7 +23,7 @@ type zombie struct {
 
 // haunt follows a zombie from now on: it has a full lease.
 func (d *Dispatcher) haunt(s *store.Zombie, now int64) {
-	z := &zombie{ref: ref{s.Seq, s.Fence}, queue: s.Queue, unary: s.Unary, lease: int64(s.Lease)}
+	z := &zombie{ref: ref{s.Seq, s.Fence}, queue: s.Queue, keys: s.Keys, unary: s.Unary, lease: int64(s.Lease)}
 	z.deadline.of = z
 	z.worker = d.worker(s.Instance, now)
 	if z.worker.info.Worker == "" {
@@ -44,6 +45,7 @@ func (d *Dispatcher) bury(fences []uint64) {
 		z.worker.zombies = slices.DeleteFunc(z.worker.zombies, func(o *zombie) bool { return o == z })
 		d.deadlines.drop(&z.deadline)
 		d.vacated(z.queue)
+		d.gaveBack(z.keys)
 	}
 }
 
@@ -115,9 +117,7 @@ func (d *Dispatcher) reapZombies(due []*zombie) {
 	defer d.mu.Unlock()
 	if ok {
 		d.bury(silent)
-		if len(d.active) > 0 {
-			d.poke()
-		}
+		d.nudge()
 	}
 	again := d.now() + int64(sweepEvery)
 	for _, z := range due {
@@ -148,7 +148,7 @@ func (d *Dispatcher) silent(due []*zombie) (fences []uint64) {
 func zombieOf(j *job.Job, unary bool, now time.Time) *store.Zombie {
 	return &store.Zombie{
 		Fence: j.Run.Fence, Seq: j.Seq, Queue: j.Spec.Queue, Instance: j.Run.Instance, Worker: j.Run.Worker,
-		Unary: unary, Lease: j.Run.Lease, Time: now,
+		Unary: unary, Lease: j.Run.Lease, Time: now, Limits: j.Spec.Limits,
 	}
 }
 

@@ -18,6 +18,7 @@ type Spec struct {
 	Timeout     time.Duration // 0: none
 	Lease       time.Duration // 0: by the queue
 	Retry       *RetryPolicy  // nil, or zero fields: by the queue
+	Limits      []LimitUse    // what its runs take, in the order of CompareUses
 	Labels      map[string]string
 	Subject     string
 	Traceparent string

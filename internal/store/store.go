@@ -8,6 +8,7 @@ package store
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/stintrun/stint/internal/job"
@@ -21,10 +22,15 @@ var (
 	ErrFull = errors.New("store: free space is under the reserve")
 	// ErrTooManyQueues answers Tx.Queue when it would make one queue more than QueuesMax.
 	ErrTooManyQueues = errors.New("store: too many queues")
+	// ErrTooManyLimits answers Tx.PutLimit when it would make one limit more than LimitsMax.
+	ErrTooManyLimits = errors.New("store: too many limits")
 )
 
-// QueuesMax is how many queues a store holds.
-const QueuesMax = 10_000
+// How many queues and limits a store holds.
+const (
+	QueuesMax = 10_000
+	LimitsMax = 10_000
+)
 
 // Store is what must survive a crash.
 type Store interface {
@@ -71,6 +77,10 @@ type Observer interface {
 // read-only.
 type Change struct {
 	Old, New *job.Job
+
+	// The store sets these for its observer.
+	Left, Entered Lane     // that Old waited in, that New waits in, if they are READY
+	Freed         []KeyUse // what the run that Old had gave back
 }
 
 // Reader reads jobs and queues. What it returns is shared and read-only.
@@ -100,6 +110,15 @@ type Reader interface {
 	Oldest(queue string) *job.Job
 	// Zombies calls fn for each zombie, in the order of their fences, until it returns false.
 	Zombies(fn func(*Zombie) bool)
+	// Limit returns the named limit; nil if there is none.
+	Limit(name string) *Limit
+	// Limits calls fn for the limits in the order of their names, from the given name on, until it returns false.
+	Limits(from string, fn func(*Limit) bool)
+	// Keys calls fn for the keys of a limit that are taken or waited for, in the order of their names, from the given name
+	// on, until it returns false.
+	Keys(limit, from string, fn func(KeyUsage) bool)
+	// Lanes calls fn for each lane that has READY jobs, in no order.
+	Lanes(fn func(Lane))
 }
 
 // Found is what is known of an id: a job, or, past its retention, its final state only.
@@ -119,8 +138,8 @@ type Tx interface {
 	NextFence() uint64
 	// Heads returns up to n READY jobs of a lane, in their order.
 	Heads(Lane, int) ([]*job.Job, error)
-	// Lanes calls fn for each lane of the queue that has READY jobs, highest band first.
-	Lanes(queue string, fn func(Lane))
+	// EachKey calls fn for each key of a limit that is taken or waited for, in no order.
+	EachKey(limit string, fn func(*Key))
 	// Due returns up to n waiting jobs whose DueTime or StartBy has come, and when the next one comes (zero: none).
 	Due(n int) ([]*job.Job, time.Time, error)
 	// MakeQueue returns the named queue, making it if there is none.
@@ -129,20 +148,78 @@ type Tx interface {
 	PutQueue(*Queue) error
 	// DeleteQueue removes a queue without jobs that are not terminal.
 	DeleteQueue(name string) error
+	// PutLimit writes a limit's next version, making it if there is none.
+	PutLimit(*Limit) error
+	// DeleteLimit removes a limit: jobs that name it are bound by it no more. It comes back with PutLimit.
+	DeleteLimit(name string) error
 	// PutZombie keeps a run that was left behind until EndZombie. Its queue must exist.
 	PutZombie(*Zombie) error
 	// EndZombie forgets the zombie of the fence; it reports whether there was one.
 	EndZombie(fence uint64) bool
 }
 
-// Lane is a line of READY jobs that fit or wait together, first come first served.
-type Lane struct {
-	Queue    string
-	Priority job.Priority
+// Lane is a line of READY jobs that fit or wait together, first come first served: those of one queue and band that take
+// the same of the same keys. The observer alone calls its methods, in its own calls.
+type Lane interface {
+	Queue() string
+	Priority() job.Priority
+	// Keys are what each of its jobs takes while it runs, none twice.
+	Keys() []KeyUse
+	// Len is how many READY jobs it has. A lane that has none may be gone after the batch: another one comes in its place.
+	Len() int
+	// First is not above the place (ReadySeq) of its first job.
+	First() uint64
+	// Mark is what the observer's SetMark left; nil at first.
+	Mark() any
+	SetMark(any)
 }
 
-// LaneOf is the lane a READY job waits in.
-func LaneOf(j *job.Job) Lane { return Lane{Queue: j.Spec.Queue, Priority: j.Spec.Priority} }
+// KeyUse is a LimitUse, by the key itself.
+type KeyUse struct {
+	Key   *Key
+	Units uint32
+}
+
+// Key is a key of a limit while it is taken or waited for. The store changes it with each commit, and the observer alone
+// reads it, in its own calls.
+type Key struct {
+	Limit         *KeyLimit
+	Name          string
+	Live, Zombies uint64 // units that live runs and zombies have
+	Waiting       uint64 // READY jobs that name it
+	Refs          int    // the store's own: the lanes, live runs and zombies that name the key
+	Mark          any    // the observer's own
+}
+
+// KeyLimit is a limit as its keys see it.
+type KeyLimit struct {
+	Name   string
+	Policy *job.LimitPolicy // in force; nil: the limit was deleted
+}
+
+// Room is how many more units may be taken.
+func (k *Key) Room() uint64 {
+	if k.Limit.Policy == nil {
+		return math.MaxUint64
+	}
+	return k.Limit.Policy.Room(k.Name, k.Live, k.Zombies)
+}
+
+// KeyUsage is what a key is at the moment.
+type KeyUsage struct {
+	Name          string
+	Live, Zombies uint64 // units
+	Waiting       uint64 // READY jobs
+}
+
+// Limit bounds what runs take of its keys at once, over all queues. Versions are immutable; Jobs is that of the moment.
+type Limit struct {
+	Name       string
+	Version    uint64
+	Policy     job.LimitPolicy
+	CreateTime time.Time
+	Jobs       uint64 // that name it and are not terminal
+}
 
 // Queue is a queue's settings and counts. Versions are immutable, as those of jobs; Counts and Zombies are those of the
 // moment.
@@ -165,7 +242,9 @@ type Zombie struct {
 	Worker   string
 	Unary    bool // it belongs to no session: it is known by its token alone
 	Lease    time.Duration
-	Time     time.Time // when it was left behind
+	Time     time.Time      // when it was left behind
+	Limits   []job.LimitUse // what it takes
+	Keys     []KeyUse       // the same, set by the store
 }
 
 // Pause says who paused a queue.

@@ -33,7 +33,9 @@ type batch struct {
 	number   uint64
 	engine   *pebble.Batch
 	steps    []step
-	lanes    []*lane // that have something to write down
+	lanes    []*lane          // that have something to write down
+	born     []*lane          // that were made
+	named    map[uint32]int64 // by how many more unfinished jobs each limit is named
 	drops    []drop
 	ids      map[job.ID]uint64 // of its new jobs
 	times    []moment          // of its jobs: the engine does not have them yet
@@ -112,7 +114,7 @@ func (s *Store) transact(fn func(store.Tx) error) error {
 	if err := guard(fn, t); err != nil {
 		return err
 	}
-	if len(t.changes) > 0 || len(t.queues) > 0 || len(t.zombies) > 0 || t.also != nil {
+	if len(t.changes) > 0 || len(t.queues) > 0 || len(t.limits) > 0 || len(t.zombies) > 0 || t.also != nil {
 		s.handOver(t)
 	}
 	return nil
@@ -138,7 +140,14 @@ func (s *Store) handOver(t *tx) {
 	for _, q := range t.queues {
 		s.state.putQueue(q)
 	}
-	for _, c := range t.changes {
+	for _, l := range t.limits {
+		s.state.putLimit(l)
+	}
+	for fence, z := range t.zombies { // before the run ends that it was, so that its keys are held
+		s.state.putZombie(fence, z)
+	}
+	for i := range t.changes {
+		c := &t.changes[i]
 		st := s.stepOf(c)
 		s.state.apply(st, t.now)
 		if c.Old == nil {
@@ -146,9 +155,6 @@ func (s *Store) handOver(t *tx) {
 		}
 		s.state.pending[st.seq] = c.New
 		b.steps = append(b.steps, st)
-	}
-	for fence, z := range t.zombies {
-		s.state.putZombie(fence, z)
 	}
 	s.state.nextSeq, s.state.nextReady, s.state.nextFence = t.nextSeq, t.nextReady, t.nextFence
 	if t.drop != nil {
@@ -165,6 +171,9 @@ func (s *Store) handOver(t *tx) {
 	for _, q := range t.queues {
 		s.set(queueKey(q.number), q.record())
 	}
+	for _, l := range t.limits {
+		s.set(limitKey(l.number), l.record())
+	}
 	for fence, z := range t.zombies {
 		s.writeZombie(fence, z)
 	}
@@ -179,23 +188,49 @@ func (s *Store) handOver(t *tx) {
 	}
 }
 
-func (s *Store) stepOf(c store.Change) step {
+// stepOf says what a change is for memory, and tells its observer.
+func (s *Store) stepOf(c *store.Change) step {
 	j := c.New
 	if j == nil {
 		j = c.Old
 	}
 	q := s.state.queues[j.Spec.Queue]
-	st := step{seq: j.Seq, queue: q.number, priority: j.Spec.Priority, job: c.New}
+	st := step{seq: j.Seq, queue: q.number, job: c.New}
 	if c.Old != nil {
 		st.old, st.oldReady = c.Old.State, c.Old.ReadySeq
 	}
 	if c.New != nil {
 		st.new = c.New.State
 	}
-	if st.old == job.Ready || st.new == job.Ready {
-		s.touch(q.lane(st.priority))
+	if st.old == job.Ready {
+		st.from = s.state.laneOf(q, c.Old)
+		c.Left = st.from
+		s.touch(st.from)
+	}
+	if st.new == job.Ready {
+		st.to = s.state.laneOf(q, c.New)
+		if st.to == nil {
+			st.to = s.state.makeLane(q, c.New)
+			s.building.born = append(s.building.born, st.to)
+		}
+		c.Entered = st.to
+		s.touch(st.to)
+	}
+	if st.old == job.Running && st.new != job.Running {
+		c.Freed = s.state.taken[st.seq]
+	}
+	if by := unfinished(st.new) - unfinished(st.old); by != 0 && len(j.Spec.Limits) > 0 {
+		s.state.countJob(j.Spec.Limits, by, s.building.named)
 	}
 	return st
+}
+
+// unfinished is how many unfinished jobs a job in the state is.
+func unfinished(s job.State) int64 {
+	if s == job.StateNone || s.Terminal() {
+		return 0
+	}
+	return 1
 }
 
 // touch notes that the lane has something to write down with the batch.
@@ -216,7 +251,7 @@ func (s *Store) writeChange(c store.Change, st *step) {
 	case j == nil:
 		s.deleteJob(c.Old)
 	case j.State != job.Running:
-		s.buf = appendJob(s.buf[:0], j, st.queue)
+		s.buf = appendJob(s.buf[:0], j, st.queue, s.state)
 		s.set(seqKey(kindJob, seq), s.buf)
 		if c.Old != nil && c.Old.Result != nil && j.Result == nil && c.Old.Result.Data == nil {
 			s.delete(seqKey(kindResult, seq))
@@ -301,6 +336,9 @@ func (s *Store) seal() {
 	b := &s.building
 	out := sealed{number: b.number, requests: b.requests}
 	if s.dirty.Load() == b.number {
+		s.state.mu.Lock()
+		s.state.settle(b.lanes)
+		s.state.mu.Unlock()
 		s.writeLanes()
 		s.writeCommit()
 		out.engine = b.engine
@@ -328,24 +366,41 @@ func (s *Store) seal() {
 func (s *Store) begin(number uint64) {
 	b := &s.building
 	clear(b.ids)
-	*b = batch{number: number, engine: s.db.NewBatch(), steps: b.steps[:0], lanes: b.lanes[:0], ids: b.ids, times: b.times[:0], due: never}
+	clear(b.lanes)
+	clear(b.born)
+	clear(b.named)
+	*b = batch{
+		number: number, engine: s.db.NewBatch(), steps: b.steps[:0], lanes: b.lanes[:0], born: b.born[:0], ids: b.ids, named: b.named,
+		times: b.times[:0], due: never,
+	}
 	if b.ids == nil {
-		b.ids = map[job.ID]uint64{}
+		b.ids, b.named = map[job.ID]uint64{}, map[uint32]int64{}
 	}
 }
 
 func (s *Store) writeLanes() {
 	for _, l := range s.building.lanes {
-		if n := len(l.batch); n > 0 {
-			s.set(segmentKey(l.id, l.batch[n-1].ready), appendSegment(nil, l.batch))
-			clear(l.batch)
-			l.batch = l.batch[:0]
-		}
-		for _, e := range l.again {
-			s.set(segmentKey(l.id, e.ready), appendSegment(nil, []entry{e}))
-		}
-		l.again = nil
 		l.touched = false
+		if l.dead {
+			continue
+		}
+		s.state.changed[l] = struct{}{}
+		w := l.window
+		if w == nil {
+			continue
+		}
+		if n := len(w.batch); n > 0 {
+			s.set(segmentKey(l.number, w.batch[n-1].ready), appendSegment(nil, w.batch))
+			clear(w.batch)
+			w.batch = w.batch[:0]
+			l.written = true
+		}
+		for _, e := range w.again {
+			s.set(segmentKey(l.number, e.ready), appendSegment(nil, []entry{e}))
+			l.written = true
+		}
+		w.again = nil
+		l.shrink()
 	}
 }
 
@@ -353,16 +408,16 @@ func (s *Store) writeCommit() {
 	b := &s.building
 	c := commit{
 		batch: b.number, time: s.tx.now, steps: b.steps, drops: b.drops,
-		nextSeq: s.state.nextSeq, nextReady: s.state.nextReady, nextFence: s.state.nextFence,
+		nextSeq: s.state.nextSeq, nextReady: s.state.nextReady, nextFence: s.state.nextFence, nextLane: s.state.nextLane,
+		born: b.born, named: b.named,
 	}
 	for _, l := range b.lanes {
-		if l.moved {
+		if l.moved && !l.dead {
 			l.moved = false
-			c.fronts = append(c.fronts, front{lane: l.id, pos: l.front()})
-			s.trim[l] = struct{}{}
+			c.fronts = append(c.fronts, front{lane: l.number, pos: l.front()})
 		}
 	}
-	s.buf = c.append(s.buf[:0])
+	s.buf = c.append(s.buf[:0], s.state)
 	s.set(seqKey(kindLog, b.number), s.buf)
 	s.logged += len(s.buf)
 	if s.logged >= s.cfg.SnapshotBytes {

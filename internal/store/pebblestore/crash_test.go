@@ -278,6 +278,12 @@ func submitSome(tx store.Tx, random *rand.Rand) (jobs []*job.Job, err error) {
 		if random.IntN(5) == 0 {
 			s.RunAt = tx.Now().Add(time.Hour)
 		}
+		if random.IntN(2) == 0 {
+			s.Limits = []job.LimitUse{{Limit: "l", Key: fmt.Sprint("k", random.IntN(4)), Units: 1 + random.Uint32N(2)}}
+			if err := makeLimit(tx, "l"); err != nil {
+				return nil, err
+			}
+		}
 		if _, err := tx.MakeQueue(s.Queue); err != nil {
 			return nil, err
 		}
@@ -290,8 +296,26 @@ func submitSome(tx store.Tx, random *rand.Rand) (jobs []*job.Job, err error) {
 	return jobs, nil
 }
 
+// makeLimit makes a limit that there is not.
+func makeLimit(tx store.Tx, name string) error {
+	if tx.Limit(name) != nil {
+		return nil
+	}
+	return tx.PutLimit(&store.Limit{Name: name, Policy: job.LimitPolicy{Max: 5}})
+}
+
+// someLane is one of the lanes that have jobs; nil if there are none.
+func someLane(tx store.Tx, random *rand.Rand) store.Lane {
+	var all []store.Lane
+	tx.Lanes(func(l store.Lane) { all = append(all, l) })
+	if len(all) == 0 {
+		return nil
+	}
+	return all[random.IntN(len(all))]
+}
+
 func dispatchSome(tx store.Tx, random *rand.Rand) (jobs []*job.Job, err error) {
-	heads, err := tx.Heads(store.Lane{Queue: fmt.Sprint("q", random.IntN(2)), Priority: job.Normal}, 1+random.IntN(5))
+	heads, err := tx.Heads(someLane(tx, random), 1+random.IntN(5))
 	for _, j := range heads {
 		next, err := j.Dispatch(tx.Now(), job.Dispatch{Fence: tx.NextFence(), Worker: "w", Lease: time.Minute})
 		if err != nil {
@@ -420,28 +444,35 @@ func (c *crasher) checkCounts(r store.Reader, bad func(string, ...any)) error {
 	return nil
 }
 
-// checkLanes takes every READY job out by the heads of the lanes, in a transaction that is given up: each is there once,
-// in order.
+// checkLanes looks at the heads of all lanes: every READY job is there once, in order.
 func (c *crasher) checkLanes(bad func(string, ...any)) {
-	for _, name := range []string{"q0", "q1"} {
-		err := c.store.Update(context.Background(), func(tx store.Tx) error {
-			heads, err := tx.Heads(store.Lane{Queue: name, Priority: job.Normal}, windowMax)
+	err := c.store.Update(context.Background(), func(tx store.Tx) error {
+		shown := map[string]uint64{}
+		var all []store.Lane
+		tx.Lanes(func(l store.Lane) { all = append(all, l) })
+		for _, l := range all {
+			heads, err := tx.Heads(l, l.Len())
 			if err != nil {
 				return err
 			}
-			q := tx.Queue(name)
-			if q != nil && q.Counts[job.Ready] > 0 && len(heads) == 0 {
-				bad("queue %s has %d READY jobs and no heads", name, q.Counts[job.Ready])
+			if len(heads) != l.Len() {
+				bad("a lane of %s has %d READY jobs and %d heads", l.Queue(), l.Len(), len(heads))
 			}
 			for i, j := range heads {
-				if j.State != job.Ready || i > 0 && heads[i-1].ReadySeq >= j.ReadySeq {
-					bad("head %d of %s is job %d, %v, place %d", i, name, j.Seq, j.State, j.ReadySeq)
+				if j.State != job.Ready || i > 0 && heads[i-1].ReadySeq >= j.ReadySeq || len(j.Spec.Limits) != len(l.Keys()) {
+					bad("head %d of %s is job %d, %v, place %d", i, l.Queue(), j.Seq, j.State, j.ReadySeq)
 				}
 			}
-			return nil
-		})
-		if err != nil {
-			bad("heads: %v", err)
+			shown[l.Queue()] += uint64(len(heads))
 		}
+		for _, name := range []string{"q0", "q1"} {
+			if q := tx.Queue(name); q != nil && q.Counts[job.Ready] != shown[name] {
+				bad("queue %s has %d READY jobs and %d in its lanes", name, q.Counts[job.Ready], shown[name])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		bad("heads: %v", err)
 	}
 }

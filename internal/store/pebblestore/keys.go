@@ -15,10 +15,12 @@ const (
 	kindID      = 'i' // bucket, id → offset of the seq in the bucket
 	kindFilter  = 'f' // bucket → filter of a full bucket's ids
 	kindFinal   = 'd' // bucket → final states of trimmed jobs
-	kindSegment = 'q' // lane, last ready seq → a batch's entries of the lane
+	kindLane    = 'l' // lane number → lane record
+	kindSegment = 'q' // lane number, last ready seq → a batch's entries of the lane
 	kindTime    = 't' // unix nanoseconds, seq → nothing
 	kindLog     = 'c' // batch → commit record
 	kindQueue   = 'Q' // queue number → queue record
+	kindLimit   = 'L' // limit number → limit record
 	kindZombie  = 'z' // fence → zombie record
 	kindMeta    = 'm' // name → value
 )
@@ -40,9 +42,9 @@ func idKey(buf []byte, bucket uint32, id job.ID) []byte {
 	return append(binary.BigEndian.AppendUint32(append(buf, kindID), bucket), id[:]...)
 }
 
-func segmentKey(lane laneID, lastReady uint64) []byte {
-	k := binary.BigEndian.AppendUint32(append(make([]byte, 0, 14), kindSegment), lane.queue)
-	return binary.BigEndian.AppendUint64(append(k, byte(lane.priority)), lastReady)
+func segmentKey(lane, lastReady uint64) []byte {
+	k := binary.BigEndian.AppendUint64(append(make([]byte, 0, 17), kindSegment), lane)
+	return binary.BigEndian.AppendUint64(k, lastReady)
 }
 
 func timeKey(nanos int64, seq uint64) []byte {
@@ -51,6 +53,8 @@ func timeKey(nanos int64, seq uint64) []byte {
 }
 
 func queueKey(number uint32) []byte { return bucketKey(kindQueue, number) }
+
+func limitKey(number uint32) []byte { return bucketKey(kindLimit, number) }
 
 // after is the smallest key above every key of the kind.
 func after(kind byte) []byte { return []byte{kind + 1} }

@@ -1,42 +1,55 @@
 package pebblestore
 
 import (
+	"cmp"
+	"hash/maphash"
 	"slices"
 
 	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
 )
 
-// laneID names a lane in keys and records.
-type laneID struct {
-	queue    uint32
-	priority job.Priority
-}
-
-// Windows are bounded one by one; while all of them together hold more than windowsMax jobs, each is kept small. They
-// are variables only for tests, which make rare paths frequent.
+// Windows are bounded one by one; while all of them together hold more than windowsMax jobs, each is kept small, and
+// those of lanes with keys, of which there may be any number, empty. They are variables only for tests, which make rare
+// paths frequent.
 var (
 	windowMax      = 4096
 	windowSmall    = 64
-	windowsMax     = 128 << 10
+	windowsMax     = 64 << 10
 	refillPage     = 1024 // jobs read at once
 	windowCompacts = 1024 // dead entries before a window is moved together
 )
 
 // lane is a line of READY jobs, in the order of their ready sequences. All of it is on disk, in segments from front on;
-// memory holds a window of its front, and the jobs that came back to it.
+// memory holds a window of its front, and the jobs that came back to it. A lane with keys lives while it has jobs; its
+// number is never used again.
 type lane struct {
-	id      laneID
-	window  []entry // ascending; window[:first] is gone
+	number   uint64
+	queue    *queue
+	keys     []store.KeyUse
+	priority job.Priority
+	touched  bool    // the batch under construction has something of the lane to write down
+	moved    bool    // the front moved since it was last written down
+	listed   bool    // the directory on disk has it
+	dead     bool    // it ended with its last job
+	written  bool    // it has had segments
+	gone     int     // jobs that left it since its segments were trimmed
+	window   *window // nil: memory holds nothing of it
+	pos      uint64  // the first ready sequence that memory does not cover: where a refill goes on
+	tail     uint64  // the highest ready sequence the lane ever had
+	trimmed  uint64  // places before this one are in segments of their own, or gone
+	count    int     // READY jobs in the lane
+	next     *lane   // another one of the queue with the same hash
+	mark     any
+}
+
+// window is what memory holds of a lane.
+type window struct {
+	entries []entry // ascending; entries[:first] is gone
 	first   int
 	back    []entry // jobs that came back undelivered, to places before pos, ascending
-	pos     uint64  // the first ready sequence that memory does not cover: where a refill goes on
-	tail    uint64  // the highest ready sequence the lane ever had
-	count   int     // READY jobs in the lane
 	batch   []entry // what the batch under construction adds at the end, for its segment
-	again   []entry // what it adds to back and may no longer be in a segment
-	trimmed uint64  // segments that end before this place are gone
-	moved   bool    // the front moved since it was last written down
-	touched bool    // the batch under construction has something of the lane to write down
+	again   []entry // what it adds to back and may not be in a segment
 }
 
 // entry is a place in a lane. A nil job is one that left.
@@ -46,19 +59,37 @@ type entry struct {
 	job   *job.Job
 }
 
-func (l *lane) len() int { return len(l.window) - l.first + len(l.back) }
+// The methods of a store.Lane.
+
+func (l *lane) Queue() string          { return l.queue.set.Name }
+func (l *lane) Priority() job.Priority { return l.priority }
+func (l *lane) Keys() []store.KeyUse   { return l.keys }
+func (l *lane) Len() int               { return l.count }
+func (l *lane) First() uint64          { return l.front() }
+func (l *lane) Mark() any              { return l.mark }
+func (l *lane) SetMark(m any)          { l.mark = m }
+
+func (l *lane) len() int {
+	if l.window == nil {
+		return 0
+	}
+	return len(l.window.entries) - l.window.first + len(l.window.back)
+}
 
 // spilled reports whether the lane has entries that are on disk only.
 func (l *lane) spilled() bool { return l.pos <= l.tail }
 
 // front is the first ready sequence that a restart has to look at.
 func (l *lane) front() uint64 {
-	f := l.pos
-	if l.first < len(l.window) {
-		f = l.window[l.first].ready
+	f, w := l.pos, l.window
+	if w == nil {
+		return f
 	}
-	if len(l.back) > 0 {
-		f = min(f, l.back[0].ready)
+	if w.first < len(w.entries) {
+		f = w.entries[w.first].ready
+	}
+	if len(w.back) > 0 {
+		f = min(f, w.back[0].ready)
 	}
 	return f
 }
@@ -66,23 +97,27 @@ func (l *lane) front() uint64 {
 // add puts a READY job in its place and returns by how many entries memory grew; keep says whether the window may.
 func (l *lane) add(j *job.Job, keep bool) (grown int) {
 	l.count++
+	if l.window == nil {
+		l.window = &window{}
+	}
+	w := l.window
 	e := entry{ready: j.ReadySeq, seq: j.Seq, job: j}
-	if j.ReadySeq <= l.tail {
-		if j.ReadySeq >= l.pos {
-			return 0 // its place is on disk, where a refill will come by
-		}
-		i, _ := slices.BinarySearchFunc(l.back, e, byReady)
-		l.back = slices.Insert(l.back, i, e)
-		if e.ready < l.trimmed {
-			// What else a segment holds below trimmed has left or is written again too, so the places still ascend.
-			l.again = append(l.again, e)
-		}
+	if e.ready < l.trimmed {
+		// What else a segment holds below trimmed has left or is in one of its own, so the places still ascend.
+		w.again = append(w.again, e)
+	} else if e.ready >= l.pos && e.ready <= l.tail {
+		return 0 // its place is on disk, where a refill will come by
+	}
+	if e.ready < l.trimmed || e.ready <= l.tail {
+		i, _ := slices.BinarySearchFunc(w.back, e, byReady)
+		w.back = slices.Insert(w.back, i, e)
+		l.tail = max(l.tail, e.ready)
 		l.moved = true
 		return 1
 	}
-	l.batch = append(l.batch, e)
+	w.batch = append(w.batch, e)
 	if keep && !l.spilled() {
-		l.window = append(l.window, e)
+		w.entries = append(w.entries, e)
 		l.tail, l.pos = j.ReadySeq, j.ReadySeq+1
 		return 1
 	}
@@ -96,50 +131,50 @@ func (l *lane) add(j *job.Job, keep bool) (grown int) {
 // remove takes a job out and returns by how many entries memory shrank.
 func (l *lane) remove(ready uint64) (shrunk int) {
 	l.count--
+	l.gone++
 	l.moved = true
+	w := l.window
+	if w == nil {
+		return 0
+	}
 	e := entry{ready: ready}
-	if i, ok := slices.BinarySearchFunc(l.back, e, byReady); ok {
-		l.back = slices.Delete(l.back, i, i+1)
+	if i, ok := slices.BinarySearchFunc(w.back, e, byReady); ok {
+		w.back = slices.Delete(w.back, i, i+1)
 		return 1
 	}
-	i, ok := slices.BinarySearchFunc(l.window[l.first:], e, byReady)
+	i, ok := slices.BinarySearchFunc(w.entries[w.first:], e, byReady)
 	if !ok {
 		return 0 // beyond the window: a refill finds that its record moved on
 	}
-	l.window[l.first+i].job = nil
-	for l.first < len(l.window) && l.window[l.first].job == nil {
-		l.first++
+	w.entries[w.first+i].job = nil
+	for w.first < len(w.entries) && w.entries[w.first].job == nil {
+		w.first++
 		shrunk++
 	}
-	if l.first == len(l.window) {
-		l.window, l.first = l.window[:0], 0
-	} else if l.first >= windowCompacts && l.first > len(l.window)/2 {
-		n := copy(l.window, l.window[l.first:])
-		clear(l.window[n:])
-		l.window, l.first = l.window[:n], 0
+	if w.first == len(w.entries) {
+		w.entries, w.first = w.entries[:0], 0
+	} else if w.first >= windowCompacts && w.first > len(w.entries)/2 {
+		n := copy(w.entries, w.entries[w.first:])
+		clear(w.entries[n:])
+		w.entries, w.first = w.entries[:n], 0
 	}
 	return shrunk
 }
 
-func byReady(a, b entry) int {
-	switch {
-	case a.ready < b.ready:
-		return -1
-	case a.ready > b.ready:
-		return 1
-	}
-	return 0
-}
+func byReady(a, b entry) int { return cmp.Compare(a.ready, b.ready) }
 
 // heads appends the first n jobs of the lane that skip does not name.
 func (l *lane) heads(to []*job.Job, n int, skip func(*job.Job) bool) []*job.Job {
-	back, window := l.back, l.window[l.first:]
-	for n > 0 && len(back)+len(window) > 0 {
+	if l.window == nil {
+		return to
+	}
+	back, entries := l.window.back, l.window.entries[l.window.first:]
+	for n > 0 && len(back)+len(entries) > 0 {
 		var e entry
-		if len(window) == 0 || len(back) > 0 && back[0].ready < window[0].ready {
+		if len(entries) == 0 || len(back) > 0 && back[0].ready < entries[0].ready {
 			e, back = back[0], back[1:]
 		} else {
-			e, window = window[0], window[1:]
+			e, entries = entries[0], entries[1:]
 		}
 		if e.job != nil && !skip(e.job) {
 			to = append(to, e.job)
@@ -147,6 +182,117 @@ func (l *lane) heads(to []*job.Job, n int, skip func(*job.Job) bool) []*job.Job 
 		}
 	}
 	return to
+}
+
+// comesBack reports whether the place is among those that came back to the lane.
+func (l *lane) comesBack(ready uint64) bool {
+	if l.window == nil {
+		return false
+	}
+	_, ok := slices.BinarySearchFunc(l.window.back, entry{ready: ready}, byReady)
+	return ok
+}
+
+// shrink lets go of what memory need not hold between batches of a lane with keys: there may be any number of those.
+func (l *lane) shrink() {
+	if w := l.window; w != nil && len(l.keys) > 0 && l.len() == 0 {
+		l.window = nil
+	}
+}
+
+// laneOf returns the lane that j waits in, as state has it; nil if there is none.
+func (s *state) laneOf(q *queue, j *job.Job) *lane {
+	if len(j.Spec.Limits) == 0 {
+		return q.lanes[bandIndex(j.Spec.Priority)]
+	}
+	l := q.keyed[s.hashOf(j.Spec.Priority, j.Spec.Limits)]
+	for l != nil && !l.isOf(j) {
+		l = l.next
+	}
+	return l
+}
+
+func (s *state) hashOf(p job.Priority, uses []job.LimitUse) uint64 {
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	_ = h.WriteByte(byte(p)) //nolint:errcheck // it never fails
+	for i := range uses {
+		maphash.WriteComparable(&h, uses[i])
+	}
+	return h.Sum64()
+}
+
+// isOf reports whether the jobs of the lane take what j takes.
+func (l *lane) isOf(j *job.Job) bool {
+	uses := j.Spec.Limits
+	if l.priority != j.Spec.Priority || len(l.keys) != len(uses) {
+		return false
+	}
+	for i, u := range l.keys {
+		if u.Units != uses[i].Units || u.Key.Name != uses[i].Key || u.Key.Limit.Name != uses[i].Limit {
+			return false
+		}
+	}
+	return true
+}
+
+// makeLane makes the lane that j waits in.
+func (s *state) makeLane(q *queue, j *job.Job) *lane {
+	l := &lane{number: s.nextLane, queue: q, priority: j.Spec.Priority, pos: s.nextReady, trimmed: s.nextReady}
+	s.nextLane++
+	if len(j.Spec.Limits) > 0 {
+		l.keys = s.keysOf(make([]store.KeyUse, 0, len(j.Spec.Limits)), j.Spec.Limits)
+	}
+	s.putLane(l)
+	return l
+}
+
+// putLane makes l the lane of its jobs.
+func (s *state) putLane(l *lane) {
+	hold(l.keys)
+	if len(l.keys) == 0 {
+		l.queue.lanes[bandIndex(l.priority)] = l
+	} else {
+		h := s.hashOf(l.priority, usesOf(l.keys))
+		if l.queue.keyed == nil {
+			l.queue.keyed = map[uint64]*lane{}
+		}
+		l.next = l.queue.keyed[h]
+		l.queue.keyed[h] = l
+	}
+	if s.cold {
+		s.lanes[l.number] = l
+	}
+}
+
+// settle ends the lanes with keys among those that a batch touched, if they have no jobs any more.
+func (s *state) settle(touched []*lane) {
+	for _, l := range touched {
+		if l.dead || l.count > 0 || len(l.keys) == 0 {
+			continue
+		}
+		h := s.hashOf(l.priority, usesOf(l.keys))
+		switch first := l.queue.keyed[h]; {
+		case first != l:
+			for first.next != l {
+				first = first.next
+			}
+			first.next = l.next
+		case l.next != nil:
+			l.queue.keyed[h] = l.next
+		default:
+			delete(l.queue.keyed, h)
+		}
+		s.letGo(l.keys)
+		if s.cold {
+			delete(s.lanes, l.number)
+		}
+		if l.listed || l.written {
+			s.dead = append(s.dead, l.number)
+		}
+		l.dead = true
+		delete(s.changed, l)
+	}
 }
 
 // segmentMax is above the number of entries that one batch can add to a lane.

@@ -108,6 +108,7 @@ func someJob() *job.Job {
 			ID: job.ID{9}, Queue: "q", Priority: job.Low, Payload: []byte("p"), PayloadSize: 1, ContentType: "c",
 			RunAt: now, StartBy: now.Add(time.Hour), Timeout: time.Second, Lease: time.Minute,
 			Retry:  new(everyRetry()),
+			Limits: []job.LimitUse{{Limit: "l", Key: "k", Units: 2}, {Limit: "m", Units: 1}},
 			Labels: map[string]string{"k": "v"}, Subject: "s", Traceparent: "tp", Tracestate: "ts", Digest: [16]byte{8},
 		},
 		State: job.Parked, Version: 12, Epoch: 3,
@@ -131,10 +132,20 @@ func everyRetry() job.RetryPolicy {
 	}
 }
 
+// named is a state that knows some names.
+func named() *state {
+	st := newState()
+	st.cold = true
+	st.putQueue(&queue{number: 4, set: store.Queue{Name: "q"}})
+	st.putLimit(&limit{number: 2, set: store.Limit{Name: "l"}})
+	st.putLimit(&limit{number: 3, set: store.Limit{Name: "m"}})
+	return st
+}
+
 // TestRecordKeepsEveryField fails when a field of a job is not in its record.
 func TestRecordKeepsEveryField(t *testing.T) {
 	want := someJob()
-	got, err := decodeJob(want.Seq, appendJob(nil, want, 4), func(n uint32) string { return map[uint32]string{4: "q"}[n] })
+	got, err := decodeJob(want.Seq, appendJob(nil, want, 4, named()), named())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,30 +157,33 @@ func TestRecordKeepsEveryField(t *testing.T) {
 // FuzzRecords: no bytes make a reader panic, and what is read can be written and read again.
 func FuzzRecords(f *testing.F) {
 	j := someJob()
-	f.Add(appendJob(nil, j, 4))
+	f.Add(appendJob(nil, j, 4, named()))
+	st := named()
+	l := st.makeLane(st.queues["q"], j)
 	f.Add((&commit{
-		batch: 3, time: j.SubmitTime, nextSeq: 4, nextReady: 5, nextFence: 6,
-		steps:  []step{{seq: 1, queue: 2, priority: job.High, new: job.Ready, job: j}, {seq: 2, queue: 2, priority: job.Low, old: job.Ready, new: job.Running, job: j}},
-		fronts: []front{{laneID{1, job.Normal}, 9}}, drops: []drop{{bucket: 1, trim: 2, forgot: true, left: 3, horizon: j.SubmitTime}},
-	}).append(nil))
+		batch: 3, time: j.SubmitTime, nextSeq: 4, nextReady: 5, nextFence: 6, nextLane: 2, born: []*lane{l}, named: map[uint32]int64{2: 1},
+		steps:  []step{{seq: 1, queue: 4, new: job.Ready, to: l, job: j}, {seq: 2, queue: 4, old: job.Ready, from: l, new: job.Running, job: j}},
+		fronts: []front{{1, 9}}, drops: []drop{{bucket: 1, trim: 2, forgot: true, left: 3, horizon: j.SubmitTime}},
+	}).append(nil, st))
+	f.Add((&limit{set: store.Limit{Name: "l", Policy: job.LimitPolicy{Max: 3, Keys: []job.KeyMax{{Key: "k", Max: 2}}}}, deleted: true}).record())
 	f.Add(appendSegment(nil, []entry{{ready: 1, seq: 1}, {ready: 2, seq: 2}, {ready: 9, seq: 4}}))
 	f.Add((&queue{set: store.Queue{Name: "q", Version: 3, Pause: &store.Pause{Reason: "r"}}, deleted: true}).record())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		name := func(uint32) string { return "q" }
-		if j, err := decodeJob(1, b, name); err == nil {
-			if _, err := decodeJob(1, appendJob(nil, j, 1), name); err != nil {
+		if j, err := decodeJob(1, b, named()); err == nil {
+			if _, err := decodeJob(1, appendJob(nil, j, 4, named()), named()); err != nil {
 				t.Fatalf("its own record is refused: %v", err)
 			}
 		}
-		if c, err := readCommit(b); err == nil {
-			c.append(nil)
+		st := named()
+		if c, err := st.readCommit(b); err == nil {
+			c.append(nil, st)
 		}
+		_, _ = readLimit(1, b)
+		_, _ = st.readLane(b)
 		_ = readSegment(b, func(e entry) bool { return e.ready%5 != 0 })
 		_, _ = readQueue(1, b)
 		_, _ = readBucket(b)
 		_ = (&bucket{}).readFilter(b)
-		st := newState()
-		st.putQueue(&queue{number: 1, set: store.Queue{Name: "q"}})
-		_, _ = st.readSnapshot(b)
+		_, _ = named().readSnapshot(b)
 	})
 }

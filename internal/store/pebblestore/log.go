@@ -15,6 +15,9 @@ type commit struct {
 	batch                         uint64
 	time                          time.Time
 	nextSeq, nextReady, nextFence uint64
+	nextLane                      uint64
+	born                          []*lane // in a replay only their numbers, and what was read of them
+	named                         map[uint32]int64
 	steps                         []step
 	fronts                        []front
 	drops                         []drop
@@ -22,7 +25,7 @@ type commit struct {
 
 // front says where a lane's front is at the end of a batch.
 type front struct {
-	lane laneID
+	lane uint64
 	pos  uint64
 }
 
@@ -36,31 +39,48 @@ type drop struct {
 	finished map[uint32]*[job.NumberOfStates]uint64 // dropped records by queue and state
 }
 
-func (c *commit) append(b []byte) []byte {
+func (c *commit) append(b []byte, names names) []byte {
 	w := writer{b}
 	w.uint(1, c.batch)
 	w.time(2, c.time, 0)
 	w.uint(3, c.nextSeq)
 	w.uint(4, c.nextReady)
 	w.uint(5, c.nextFence)
+	w.uint(9, c.nextLane)
+	for _, l := range c.born { // before the steps, which name them
+		w.message(10, func(w *writer) { writeLane(w, l, names) })
+	}
 	if len(c.steps) > 0 {
 		w.message(6, func(w *writer) { w.b = appendSteps(w.b, c.steps) })
 	}
 	for _, f := range c.fronts {
 		w.message(7, func(w *writer) {
-			w.uint(1, uint64(f.lane.queue))
-			w.uint(2, uint64(f.lane.priority))
+			w.uint(1, f.lane)
 			w.uint(3, f.pos)
 		})
 	}
 	for i := range c.drops {
 		w.message(8, c.drops[i].write)
 	}
+	for limit, by := range c.named {
+		w.message(11, func(w *writer) {
+			w.uint(1, uint64(limit))
+			w.uint(2, protowire.EncodeZigZag(by))
+		})
+	}
 	return w.b
 }
 
-func readCommit(raw []byte) (*commit, error) {
-	c := &commit{}
+// readCommit reads a record; the lanes that it names are among those of the state, or born with it.
+func (s *state) readCommit(raw []byte) (*commit, error) {
+	c := &commit{named: map[uint32]int64{}}
+	lanes := map[uint64]*lane{}
+	laneOf := func(number uint64) *lane {
+		if l := lanes[number]; l != nil {
+			return l
+		}
+		return s.lanes[number]
+	}
 	r := reader{rest: raw}
 	for r.next() {
 		var err error
@@ -76,7 +96,7 @@ func readCommit(raw []byte) (*commit, error) {
 		case 5:
 			c.nextFence = r.v
 		case 6:
-			c.steps, err = readSteps(r.raw)
+			c.steps, err = readSteps(r.raw, laneOf)
 		case 7:
 			var f front
 			f, err = readFront(r.raw)
@@ -85,6 +105,16 @@ func readCommit(raw []byte) (*commit, error) {
 			var d drop
 			d, err = readDrop(r.raw)
 			c.drops = append(c.drops, d)
+		case 9:
+			c.nextLane = r.v
+		case 10:
+			var l *lane
+			if l, err = s.readLane(r.raw); err == nil {
+				lanes[l.number] = l
+				c.born = append(c.born, l)
+			}
+		case 11:
+			err = c.readNamed(r.raw)
 		}
 		if err != nil {
 			return nil, err
@@ -93,42 +123,55 @@ func readCommit(raw []byte) (*commit, error) {
 	return c, r.err
 }
 
+func (c *commit) readNamed(raw []byte) error {
+	var limit uint32
+	r := reader{rest: raw}
+	for r.next() {
+		switch r.field {
+		case 1:
+			limit = uint32(r.v)
+		case 2:
+			c.named[limit] = protowire.DecodeZigZag(r.v)
+		}
+	}
+	return r.err
+}
+
 func readFront(raw []byte) (front, error) {
 	var f front
 	r := reader{rest: raw}
 	for r.next() {
 		switch r.field {
 		case 1:
-			f.lane.queue = uint32(r.v)
-		case 2:
-			f.lane.priority = job.Priority(r.v)
+			f.lane = r.v
 		case 3:
 			f.pos = r.v
 		}
-	}
-	if r.err == nil && !knownBand(f.lane.priority) {
-		r.err = errRecord
 	}
 	return f, r.err
 }
 
 // appendSteps packs steps: each number is the distance from the same number of the step before, so a batch of fresh
-// jobs takes four bytes a job.
+// jobs takes five bytes a job.
 func appendSteps(b []byte, steps []step) []byte {
-	var seq, left, entered uint64
+	var seq, lane, left, entered uint64
 	delta := func(to, from uint64) { b = protowire.AppendVarint(b, protowire.EncodeZigZag(int64(to-from))) }
 	for i := range steps {
 		st := &steps[i]
 		b = append(b, byte(st.old)<<4|byte(st.new))
 		delta(st.seq, seq)
 		seq = st.seq
-		b = protowire.AppendVarint(b, uint64(st.queue)*8+uint64(bandIndex(st.priority)))
+		b = protowire.AppendVarint(b, uint64(st.queue))
 		if st.old == job.Ready {
+			delta(st.from.number, lane)
+			lane = st.from.number
 			delta(st.oldReady, left)
 			left = st.oldReady
 		}
 		switch st.new {
 		case job.Ready:
+			delta(st.to.number, lane)
+			lane = st.to.number
 			delta(st.job.ReadySeq, entered)
 			entered = st.job.ReadySeq
 		case job.Running:
@@ -142,9 +185,9 @@ func appendSteps(b []byte, steps []step) []byte {
 }
 
 // readSteps unpacks steps. Their jobs hold what a replay needs: places of READY jobs, the status of RUNNING ones.
-func readSteps(b []byte) ([]step, error) {
+func readSteps(b []byte, laneOf func(uint64) *lane) ([]step, error) {
 	var steps []step
-	var seq, left, entered uint64
+	var seq, number, left, entered uint64
 	bad := false
 	delta := func(from uint64) uint64 {
 		v, n := protowire.ConsumeVarint(b)
@@ -159,34 +202,30 @@ func readSteps(b []byte) ([]step, error) {
 		st := step{old: job.State(b[0] >> 4), new: job.State(b[0] & 15)}
 		b = b[1:]
 		seq = delta(seq)
-		lane, n := binary.Uvarint(b)
-		if n <= 0 || lane%8 >= uint64(len(bands)) || max(int(st.old), int(st.new)) >= job.NumberOfStates {
+		queue, n := binary.Uvarint(b)
+		if n <= 0 || max(int(st.old), int(st.new)) >= job.NumberOfStates {
 			return nil, errRecord
 		}
 		b = b[n:]
-		st.seq, st.queue, st.priority = seq, uint32(lane/8), bands[lane%8]
+		st.seq, st.queue = seq, uint32(queue)
 		if st.old == job.Ready {
+			number = delta(number)
 			left = delta(left)
-			st.oldReady = left
+			st.from, st.oldReady = laneOf(number), left
+			bad = bad || st.from == nil
 		}
 		switch st.new {
 		case job.Ready:
+			number = delta(number)
 			entered = delta(entered)
-			st.job = &job.Job{Seq: seq, ReadySeq: entered}
+			st.to, st.job = laneOf(number), &job.Job{Seq: seq, ReadySeq: entered}
+			bad = bad || st.to == nil
 		case job.Running:
-			_, _, n := protowire.ConsumeTag(b)
-			if n < 0 {
-				return nil, errRecord
-			}
-			raw, m := protowire.ConsumeBytes(b[n:])
-			if m < 0 {
-				return nil, errRecord
-			}
 			st.job = &job.Job{Seq: seq}
-			if err := readStatus(st.job, raw); err != nil {
+			var err error
+			if b, err = readStep(st.job, b); err != nil {
 				return nil, err
 			}
-			b = b[n+m:]
 		default:
 		}
 		steps = append(steps, st)
@@ -195,6 +234,19 @@ func readSteps(b []byte) ([]step, error) {
 		return nil, errRecord
 	}
 	return steps, nil
+}
+
+// readStep reads the status of a RUNNING job and returns what comes after it.
+func readStep(j *job.Job, b []byte) ([]byte, error) {
+	_, _, n := protowire.ConsumeTag(b)
+	if n < 0 {
+		return nil, errRecord
+	}
+	raw, m := protowire.ConsumeBytes(b[n:])
+	if m < 0 {
+		return nil, errRecord
+	}
+	return b[n+m:], readStatus(j, raw)
 }
 
 func (d *drop) write(w *writer) {

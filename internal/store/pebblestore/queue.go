@@ -22,16 +22,22 @@ type queue struct {
 	deleted bool        // it is kept for the finished jobs that name it
 	counts  [job.NumberOfStates]uint64
 	zombies uint64
-	lanes   [len(bands)]*lane // nil until first used
+	lanes   [len(bands)]*lane // of jobs without limits; nil until first used
+	keyed   map[uint64]*lane  // the other lanes, by hash
 }
 
-// lane returns the lane of the band, making it if there is none.
-func (q *queue) lane(p job.Priority) *lane {
-	i := bandIndex(p)
-	if q.lanes[i] == nil {
-		q.lanes[i] = &lane{id: laneID{queue: q.number, priority: p}, pos: 1}
+// eachLane calls fn for each lane.
+func (q *queue) eachLane(fn func(*lane)) {
+	for _, l := range q.lanes {
+		if l != nil {
+			fn(l)
+		}
 	}
-	return q.lanes[i]
+	for _, l := range q.keyed {
+		for ; l != nil; l = l.next {
+			fn(l)
+		}
+	}
 }
 
 // shown is the queue as readers see it.

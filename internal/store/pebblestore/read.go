@@ -51,7 +51,7 @@ func (s *Store) load(seq uint64) (*job.Job, error) {
 func (s *Store) read(seq uint64) (*job.Job, error) {
 	var j *job.Job
 	err := s.get(seqKey(kindJob, seq), func(b []byte) (err error) {
-		j, err = decodeJob(seq, b, s.state.name)
+		j, err = decodeJob(seq, b, s.state)
 		return err
 	})
 	return j, err
@@ -188,7 +188,7 @@ func (v view) Scan(from uint64, reverse bool, budget int, fn func(*job.Job) bool
 			return seq, nil
 		}
 		budget--
-		j, err := decodeJob(seq, it.Value(), v.s.state.name)
+		j, err := decodeJob(seq, it.Value(), v.s.state)
 		if err == nil && !j.State.Terminal() {
 			j, err = v.s.load(seq) // the engine may lag behind memory
 		}
@@ -234,21 +234,67 @@ func (v view) Queues(from string, fn func(*store.Queue) bool) {
 
 func (v view) Oldest(name string) *job.Job {
 	v.s.state.mu.RLock()
-	defer v.s.state.mu.RUnlock()
-	q := v.s.state.queues[name]
-	if q == nil {
-		return nil
-	}
 	var oldest *job.Job
-	for _, l := range q.lanes {
-		if l == nil {
-			continue
-		}
-		for _, j := range l.heads(nil, 1, func(*job.Job) bool { return false }) {
-			if oldest == nil || j.ReadyTime.Before(oldest.ReadyTime) {
-				oldest = j
+	var spilled *lane // whose first job is the oldest, and not in memory
+	place := uint64(never)
+	if q := v.s.state.queues[name]; q != nil {
+		q.eachLane(func(l *lane) {
+			if l.count == 0 || l.front() >= place {
+				return
 			}
-		}
+			place, oldest, spilled = l.front(), nil, l
+			for _, j := range l.heads(nil, 1, func(*job.Job) bool { return false }) {
+				place, oldest, spilled = j.ReadySeq, j, nil
+			}
+		})
+	}
+	v.s.state.mu.RUnlock()
+	if spilled != nil {
+		oldest = v.s.firstFrom(spilled.number, place)
 	}
 	return oldest
+}
+
+// lookPast is how many places of jobs that left a lane a look for its first passes.
+const lookPast = 4096
+
+// firstFrom reads the first job of a lane from a place on; nil if it is not on disk yet, or not near.
+func (s *Store) firstFrom(number, place uint64) (first *job.Job) {
+	left := lookPast
+	err := s.scanFrom(segmentKey(number, place), segmentKey(number+1, 0), func(_, segment []byte) error {
+		err := readSegment(segment, func(e entry) bool {
+			if e.ready < place {
+				return true
+			}
+			j, err := s.load(e.seq)
+			if err == nil && j != nil && j.State == job.Ready && j.ReadySeq == e.ready {
+				first = j
+			}
+			left--
+			return first == nil && left > 0
+		})
+		if err == nil && (first != nil || left == 0) {
+			err = errLooked
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, errLooked) {
+		return nil
+	}
+	return first
+}
+
+// errLooked ends a scan that has seen enough.
+var errLooked = errors.New("seen enough")
+
+func (v view) Lanes(fn func(store.Lane)) {
+	v.s.state.mu.RLock()
+	defer v.s.state.mu.RUnlock()
+	for _, q := range v.s.state.queues {
+		q.eachLane(func(l *lane) {
+			if l.count > 0 {
+				fn(l)
+			}
+		})
+	}
 }

@@ -24,10 +24,10 @@ const (
 )
 
 // appendJob appends j's record; queue is the number of its queue.
-func appendJob(b []byte, j *job.Job, queue uint32) []byte {
+func appendJob(b []byte, j *job.Job, queue uint32, names names) []byte {
 	w := writer{append(b, recordVersion)}
 	base := j.SubmitTime.UnixNano()
-	w.message(fieldSpec, func(w *writer) { writeSpec(w, j.Spec, queue, base) })
+	w.message(fieldSpec, func(w *writer) { writeSpec(w, j.Spec, queue, base, names) })
 	w.message(fieldStatus, func(w *writer) { writeStatus(w, j) })
 	for i := range j.History {
 		w.message(fieldHistory, func(w *writer) { writeRun(w, &j.History[i], base) })
@@ -42,8 +42,8 @@ func appendJob(b []byte, j *job.Job, queue uint32) []byte {
 	return w.b
 }
 
-// decodeJob reads a record; name tells the name of a queue by its number.
-func decodeJob(seq uint64, b []byte, name func(uint32) string) (*job.Job, error) {
+// decodeJob reads a record.
+func decodeJob(seq uint64, b []byte, names names) (*job.Job, error) {
 	if len(b) == 0 || b[0] != recordVersion {
 		return nil, fmt.Errorf("job %d: %w", seq, errRecord)
 	}
@@ -56,7 +56,7 @@ func decodeJob(seq uint64, b []byte, name func(uint32) string) (*job.Job, error)
 	for r.next() {
 		switch r.field {
 		case fieldSpec:
-			if err := readSpec(j.Spec, r.raw, base, name); err != nil {
+			if err := readSpec(j.Spec, r.raw, base, names); err != nil {
 				return nil, fmt.Errorf("job %d: spec: %w", seq, err)
 			}
 		case fieldHistory:
@@ -106,7 +106,7 @@ func readResult(b []byte) (*job.Result, error) {
 	return res, r.err
 }
 
-func writeSpec(w *writer, s *job.Spec, queue uint32, base int64) {
+func writeSpec(w *writer, s *job.Spec, queue uint32, base int64, names names) {
 	w.bytes(1, s.ID[:])
 	w.uint(2, uint64(queue))
 	w.uint(3, uint64(s.Priority))
@@ -127,16 +127,17 @@ func writeSpec(w *writer, s *job.Spec, queue uint32, base int64) {
 	for k, v := range s.Labels {
 		w.message(16, func(w *writer) { w.str(1, k); w.str(2, v) })
 	}
+	writeUses(w, 17, s.Limits, names)
 }
 
-func readSpec(s *job.Spec, b []byte, base int64, name func(uint32) string) error {
+func readSpec(s *job.Spec, b []byte, base int64, names names) error {
 	r := reader{rest: b}
 	for r.next() {
 		switch r.field {
 		case 1:
 			r.id((*[16]byte)(&s.ID))
 		case 2:
-			s.Queue = name(uint32(r.v))
+			s.Queue = names.queueName(uint32(r.v))
 		case 3:
 			s.Priority = job.Priority(r.v)
 		case 4:
@@ -170,6 +171,12 @@ func readSpec(s *job.Spec, b []byte, base int64, name func(uint32) string) error
 			if err := readLabel(s, r.raw); err != nil {
 				return err
 			}
+		case 17:
+			u, err := readUse(r.raw, names)
+			if err != nil {
+				return err
+			}
+			s.Limits = append(s.Limits, u)
 		}
 	}
 	return r.err

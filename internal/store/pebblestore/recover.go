@@ -16,7 +16,13 @@ func (s *Store) recover() error {
 	if err := s.readQueues(); err != nil {
 		return err
 	}
+	if err := s.readLimits(); err != nil {
+		return err
+	}
 	if err := s.readZombies(); err != nil {
+		return err
+	}
+	if err := s.readLanes(); err != nil {
 		return err
 	}
 	var last uint64
@@ -59,6 +65,30 @@ func (s *Store) readQueues() error {
 	})
 }
 
+func (s *Store) readLimits() error {
+	return s.scan(kindLimit, func(key, value []byte) error {
+		l, err := readLimit(binary.BigEndian.Uint32(key[1:]), value)
+		if err == nil {
+			s.state.putLimit(l)
+		}
+		return err
+	})
+}
+
+func (s *Store) readLanes() error {
+	return s.scan(kindLane, func(_, value []byte) error {
+		l, err := s.state.readLane(value)
+		if err == nil {
+			l.listed = true
+			s.state.putLane(l)
+			for _, u := range l.keys {
+				u.Key.Waiting += uint64(l.count)
+			}
+		}
+		return err
+	})
+}
+
 // scan calls fn with each key of the kind and its value, valid during the call.
 func (s *Store) scan(kind byte, fn func(key, value []byte) error) error {
 	return s.scanFrom([]byte{kind}, after(kind), fn)
@@ -81,7 +111,7 @@ func (s *Store) scanFrom(from, to []byte, fn func(key, value []byte) error) (err
 // replay applies the commits after the batch and returns the number of the last one.
 func (s *Store) replay(last uint64) (uint64, error) {
 	err := s.scanFrom(seqKey(kindLog, last+1), after(kindLog), func(_, value []byte) error {
-		c, err := readCommit(value)
+		c, err := s.state.readCommit(value)
 		if err != nil {
 			return err
 		}
@@ -96,26 +126,46 @@ func (s *Store) replay(last uint64) (uint64, error) {
 }
 
 func (s *state) replay(c *commit) error {
+	for _, l := range c.born {
+		// As it was made, not as the batch left it: the steps say how.
+		l.pos, l.tail, l.count = l.trimmed, 0, 0
+		s.putLane(l)
+	}
+	var touched []*lane
 	for _, st := range c.steps {
 		if s.byNum[st.queue] == nil {
 			return fmt.Errorf("commit %d names queue %d, which does not exist", c.batch, st.queue)
 		}
 		s.apply(st, c.time)
+		for _, l := range []*lane{st.from, st.to} {
+			if l != nil {
+				s.changed[l] = struct{}{}
+				touched = append(touched, l)
+			}
+		}
 		if st.old == job.StateNone {
 			s.bucket(bucketOf(st.seq)).count++
 		}
 	}
 	for _, f := range c.fronts {
-		q := s.byNum[f.lane.queue]
-		if q == nil {
-			return fmt.Errorf("commit %d names queue %d, which does not exist", c.batch, f.lane.queue)
+		l := s.lanes[f.lane]
+		if l == nil {
+			return fmt.Errorf("commit %d names lane %d, which does not exist", c.batch, f.lane)
 		}
-		q.lane(f.lane.priority).pos = f.pos
+		l.pos = f.pos
+	}
+	s.settle(touched)
+	for number, by := range c.named {
+		l := s.limitByNum[number]
+		if l == nil {
+			return fmt.Errorf("commit %d names limit %d, which does not exist", c.batch, number)
+		}
+		l.jobs = uint64(int64(l.jobs) + by)
 	}
 	for i := range c.drops {
 		s.applyDrop(&c.drops[i])
 	}
-	s.nextSeq, s.nextReady, s.nextFence = c.nextSeq, c.nextReady, c.nextFence
+	s.nextSeq, s.nextReady, s.nextFence, s.nextLane = c.nextSeq, c.nextReady, c.nextFence, c.nextLane
 	return nil
 }
 
@@ -158,7 +208,7 @@ func (s *Store) readLiveJobs() error {
 	return nil
 }
 
-// firstWindows reads the start of each lane.
+// firstWindows reads the start of each lane without keys.
 func (s *Store) firstWindows() error {
 	var lanes []*lane
 	for _, q := range s.state.byNum {

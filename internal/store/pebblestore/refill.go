@@ -9,12 +9,11 @@ import (
 	"github.com/stintrun/stint/internal/job"
 )
 
-// refillEmpty reads on in the lanes of the batch whose window ran out, so that a lane with ready jobs always shows its
-// first.
+// refillEmpty reads on in the lanes of the batch whose window ran out, so that a lane without keys always shows its first.
 func (s *Store) refillEmpty() error {
 	for _, l := range s.building.lanes {
-		if l.len() == 0 && l.spilled() {
-			if err := s.refill(l, s.state.page()); err != nil {
+		if l.len() == 0 && l.spilled() && len(l.keys) == 0 {
+			if err := s.refill(l, s.state.page(l)); err != nil {
 				return err
 			}
 		}
@@ -26,7 +25,7 @@ func (s *Store) refillEmpty() error {
 // adds. Entries whose job moved on are skipped: their record says so.
 func (s *Store) refill(l *lane, page int) (err error) {
 	segments, err := s.db.NewIter(&pebble.IterOptions{
-		LowerBound: segmentKey(l.id, l.pos), UpperBound: append(segmentKey(l.id, ^uint64(0)), 0),
+		LowerBound: segmentKey(l.number, l.pos), UpperBound: segmentKey(l.number+1, 0),
 	})
 	if err != nil {
 		return fmt.Errorf("refill: %w", err)
@@ -46,6 +45,9 @@ func (s *Store) refill(l *lane, page int) (err error) {
 			return true
 		}
 		pos = e.ready + 1
+		if l.comesBack(e.ready) {
+			return true
+		}
 		if e.job, failed = s.waiting(records, e); e.job != nil {
 			got = append(got, e)
 		}
@@ -56,8 +58,11 @@ func (s *Store) refill(l *lane, page int) (err error) {
 			return err
 		}
 	}
-	for i := 0; i < len(l.batch) && len(got) < page && failed == nil; i++ {
-		take(l.batch[i])
+	if l.window == nil {
+		l.window = &window{}
+	}
+	for i := 0; i < len(l.window.batch) && len(got) < page && failed == nil; i++ {
+		take(l.window.batch[i])
 	}
 	if failed != nil {
 		return failed
@@ -66,7 +71,7 @@ func (s *Store) refill(l *lane, page int) (err error) {
 		pos = l.tail + 1 // memory holds all of the lane
 	}
 	s.state.mu.Lock()
-	l.window = append(l.window, got...)
+	l.window.entries = append(l.window.entries, got...)
 	l.pos = pos
 	s.state.windows += len(got)
 	s.state.mu.Unlock()
@@ -85,7 +90,7 @@ func (s *Store) waiting(records *pebble.Iterator, e entry) (*job.Job, error) {
 			return nil, records.Error()
 		}
 		var err error
-		if j, err = decodeJob(e.seq, records.Value(), s.state.name); err != nil {
+		if j, err = decodeJob(e.seq, records.Value(), s.state); err != nil {
 			return nil, err
 		}
 	}

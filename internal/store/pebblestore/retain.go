@@ -289,7 +289,7 @@ func (s *Store) scanJobs(from, to uint64, fn func(*job.Job) error) (err error) {
 	defer func() { err = errors.Join(err, it.Close()) }()
 	for ok := it.First(); ok; ok = it.Next() {
 		seq := keySeq(it.Key())
-		j, err := decodeJob(seq, it.Value(), s.state.name)
+		j, err := decodeJob(seq, it.Value(), s.state)
 		if err == nil && !j.State.Terminal() {
 			j, err = s.load(seq)
 		}
@@ -343,6 +343,11 @@ func (s *Store) forgetQueues() {
 		if q.deleted && q.empty() {
 			delete(s.state.queues, name)
 			delete(s.state.byNum, q.number)
+			q.eachLane(func(l *lane) {
+				l.dead = true
+				s.state.dead = append(s.state.dead, l.number)
+				delete(s.state.changed, l)
+			})
 			s.delete(queueKey(q.number))
 			s.logged = s.cfg.SnapshotBytes
 		}

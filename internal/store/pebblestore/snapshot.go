@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/stintrun/stint/internal/job"
 )
@@ -9,13 +10,10 @@ import (
 // A snapshot is the state after a batch. It bounds what a start has to replay, and lets the log and the segments
 // before it go.
 
-// writeSnapshot adds a snapshot of the state, as it is after the batch under construction, to that batch.
+// writeSnapshot adds a snapshot of the state, as it is after the batch under construction, to that batch. The lanes, of
+// which there may be millions, are in a directory of their own; only those that changed are written again.
 func (s *Store) writeSnapshot() {
-	for l := range s.trim {
-		s.dropRange(segmentKey(l.id, 0), segmentKey(l.id, l.front()))
-		l.trimmed = max(l.trimmed, l.front())
-	}
-	clear(s.trim)
+	s.writeDirectory()
 	w := writer{s.buf[:0]}
 	st := s.state
 	w.uint(1, s.building.number)
@@ -29,24 +27,57 @@ func (s *Store) writeSnapshot() {
 	}
 	for _, q := range st.byNum {
 		w.message(8, func(w *writer) { writeCounts(w, q) })
-		for _, l := range q.lanes {
-			if l != nil {
-				w.message(9, func(w *writer) { writeLane(w, l) })
-			}
-		}
 	}
 	for _, j := range st.live {
 		w.message(10, func(w *writer) {
 			w.uint(1, j.Seq)
-			w.uint(2, uint64(st.queues[j.Spec.Queue].number))
-			w.uint(3, uint64(j.Spec.Priority))
 			w.message(4, func(w *writer) { writeStatus(w, j) })
+			writeUses(w, 5, usesOf(st.taken[j.Seq]), st)
+		})
+	}
+	w.uint(11, st.nextLane)
+	for _, l := range st.limits {
+		w.message(12, func(w *writer) {
+			w.uint(1, uint64(l.number))
+			w.uint(2, l.jobs)
 		})
 	}
 	s.set(metaSnapshot, w.b)
 	s.buf = w.b
 	s.logged = 0
 	s.dropRange(seqKey(kindLog, 0), seqKey(kindLog, s.building.number+1))
+}
+
+// trimAfter is how many jobs leave a lane with keys before its segments are trimmed: a range that is dropped costs more
+// than a few segments.
+const trimAfter = 1024
+
+// writeDirectory writes down the lanes that changed since it was written last, and drops what is over.
+func (s *Store) writeDirectory() {
+	for l := range s.state.changed {
+		if len(l.keys) == 0 || l.gone >= trimAfter {
+			s.dropRange(segmentKey(l.number, 0), segmentKey(l.number, l.front()))
+			l.trimmed, l.gone = max(l.trimmed, l.front()), 0
+		}
+		w := writer{}
+		writeLane(&w, l, s.state)
+		s.set(seqKey(kindLane, l.number), w.b)
+		l.listed = true
+	}
+	clear(s.state.changed)
+	dead := s.state.dead
+	slices.Sort(dead)
+	for len(dead) > 0 { // in runs: most lanes end soon after they began
+		n := 1
+		for n < len(dead) && dead[n] == dead[n-1]+1 {
+			n++
+		}
+		from, to := dead[0], dead[n-1]+1
+		s.dropRange(segmentKey(from, 0), segmentKey(to, 0))
+		s.dropRange(seqKey(kindLane, from), seqKey(kindLane, to))
+		dead = dead[n:]
+	}
+	s.state.dead = s.state.dead[:0]
 }
 
 func (s *Store) dropRange(from, to []byte) {
@@ -67,13 +98,15 @@ func writeCounts(w *writer, q *queue) {
 	}
 }
 
-func writeLane(w *writer, l *lane) {
-	w.uint(1, uint64(l.id.queue))
-	w.uint(2, uint64(l.id.priority))
+func writeLane(w *writer, l *lane, names names) {
+	w.uint(1, uint64(l.queue.number))
+	w.uint(2, uint64(l.priority))
 	w.uint(3, l.front())
 	w.uint(4, l.tail)
 	w.uint(5, uint64(l.count))
 	w.uint(6, l.trimmed)
+	w.uint(7, l.number)
+	writeUses(w, 8, usesOf(l.keys), names)
 }
 
 // readSnapshot fills a fresh state, whose queues are known, and returns the number of its batch.
@@ -100,10 +133,12 @@ func (s *state) readSnapshot(raw []byte) (batch uint64, err error) {
 			}
 		case 8:
 			err = s.readCounts(r.raw)
-		case 9:
-			err = s.readLane(r.raw)
 		case 10:
 			err = s.readLive(r.raw)
+		case 11:
+			s.nextLane = r.v
+		case 12:
+			err = s.readNamed(r.raw)
 		}
 	}
 	if err == nil {
@@ -144,15 +179,36 @@ func (s *state) readCounts(raw []byte) error {
 	return r.err
 }
 
-func (s *state) readLane(raw []byte) error {
-	var l lane
+func (s *state) readNamed(raw []byte) error {
+	var number, jobs uint64
 	r := reader{rest: raw}
 	for r.next() {
 		switch r.field {
 		case 1:
-			l.id.queue = uint32(r.v)
+			number = r.v
 		case 2:
-			l.id.priority = job.Priority(r.v)
+			jobs = r.v
+		}
+	}
+	l := s.limitByNum[uint32(number)]
+	if r.err != nil || l == nil {
+		return errRecord
+	}
+	l.jobs = jobs
+	return nil
+}
+
+// readLane reads a lane, which is not among those of the state yet.
+func (s *state) readLane(raw []byte) (*lane, error) {
+	l := &lane{written: true}
+	var uses []job.LimitUse
+	r := reader{rest: raw}
+	for r.next() {
+		switch r.field {
+		case 1:
+			l.queue = s.byNum[uint32(r.v)]
+		case 2:
+			l.priority = job.Priority(r.v)
 		case 3:
 			l.pos = r.v
 		case 4:
@@ -161,18 +217,26 @@ func (s *state) readLane(raw []byte) error {
 			l.count = int(r.v)
 		case 6:
 			l.trimmed = r.v
+		case 7:
+			l.number = r.v
+		case 8:
+			u, err := readUse(r.raw, s)
+			if err != nil {
+				return nil, err
+			}
+			uses = append(uses, u)
 		}
 	}
-	q := s.byNum[l.id.queue]
-	if r.err != nil || q == nil || !knownBand(l.id.priority) {
-		return errRecord
+	if r.err != nil || l.queue == nil || !knownBand(l.priority) {
+		return nil, errRecord
 	}
-	*q.lane(l.id.priority) = l
-	return nil
+	l.keys = s.keysOf(nil, uses)
+	return l, nil
 }
 
 func (s *state) readLive(raw []byte) error {
 	j := &job.Job{}
+	var uses []job.LimitUse
 	r := reader{rest: raw}
 	for r.next() {
 		switch r.field {
@@ -182,8 +246,18 @@ func (s *state) readLive(raw []byte) error {
 			if err := readStatus(j, r.raw); err != nil {
 				return err
 			}
+		case 5:
+			u, err := readUse(r.raw, s)
+			if err != nil {
+				return err
+			}
+			uses = append(uses, u)
 		}
 	}
 	s.live[j.Seq] = j
+	if len(uses) > 0 {
+		s.taken[j.Seq] = s.keysOf(nil, uses)
+		take(s.taken[j.Seq])
+	}
 	return r.err
 }

@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -18,23 +19,35 @@ type state struct {
 	nextSeq   uint64 // of the next new job
 	nextReady uint64 // of the next place in a lane
 	nextFence uint64
+	nextLane  uint64
 	nextQueue uint32
+	nextLimit uint32
 
-	live    map[uint64]*job.Job      // the jobs with a live run, by seq
-	pending map[uint64]*job.Job      // jobs the engine does not hold yet in this form; nil: deleted
-	zombies map[uint64]*store.Zombie // by fence
-	queues  map[string]*queue
-	byNum   map[uint32]*queue
-	names   []string  // of the queues, sorted; deleted ones are left out
-	buckets []*bucket // ascending
-	windows int       // entries in all windows
-	horizon time.Time
-	cold    bool // a replay is under way: lanes keep no windows
+	live       map[uint64]*job.Job       // the jobs with a live run, by seq
+	taken      map[uint64][]store.KeyUse // what their runs take of limits
+	pending    map[uint64]*job.Job       // jobs the engine does not hold yet in this form; nil: deleted
+	zombies    map[uint64]*store.Zombie  // by fence
+	queues     map[string]*queue
+	byNum      map[uint32]*queue
+	names      []string // of the queues, sorted; deleted ones are left out
+	limits     map[string]*limit
+	limitByNum map[uint32]*limit
+	limitNames []string           // sorted; deleted ones are left out
+	lanes      map[uint64]*lane   // by number, during a replay only
+	changed    map[*lane]struct{} // lanes that differ from what the directory says of them
+	dead       []uint64           // lanes that ended and may have something on disk
+	seed       maphash.Seed       // of the hashes of lanes
+	buckets    []*bucket          // ascending
+	windows    int                // entries in all windows
+	horizon    time.Time
+	cold       bool // a replay is under way: lanes keep no windows
 }
 
 func newState() *state {
 	return &state{
-		nextSeq: 1, nextReady: 1, nextFence: 1, nextQueue: 1,
+		nextSeq: 1, nextReady: 1, nextFence: 1, nextLane: 1, nextQueue: 1, nextLimit: 1,
+		taken: map[uint64][]store.KeyUse{}, limits: map[string]*limit{}, limitByNum: map[uint32]*limit{},
+		lanes: map[uint64]*lane{}, changed: map[*lane]struct{}{}, seed: maphash.MakeSeed(),
 		live: map[uint64]*job.Job{}, pending: map[uint64]*job.Job{}, zombies: map[uint64]*store.Zombie{},
 		queues: map[string]*queue{}, byNum: map[uint32]*queue{},
 	}
@@ -44,8 +57,8 @@ func newState() *state {
 type step struct {
 	seq      uint64
 	queue    uint32
-	priority job.Priority
 	old, new job.State
+	from, to *lane    // that it leaves and enters, if it was, and is, READY
 	oldReady uint64   // the place it leaves, if it was READY
 	job      *job.Job // the new version; in a replay only of READY (Seq, ReadySeq) and RUNNING ones
 }
@@ -61,29 +74,40 @@ func (s *state) apply(st step, now time.Time) {
 	}
 	s.applyBucket(st, now)
 	if st.old == job.Ready {
-		s.leave(q.lane(st.priority), st)
+		s.leave(st.from, st)
+		for _, u := range st.from.keys {
+			u.Key.Waiting--
+		}
 	}
 	switch {
 	case st.new == job.Running:
 		s.live[st.seq] = st.job
+		if st.old == job.Ready && len(st.from.keys) > 0 {
+			take(st.from.keys)
+			s.taken[st.seq] = st.from.keys
+		}
 	case st.old == job.Running:
 		delete(s.live, st.seq)
+		if keys := s.taken[st.seq]; keys != nil {
+			s.giveBack(keys)
+			delete(s.taken, st.seq)
+		}
 	}
 	if st.new == job.Ready {
-		s.enter(q.lane(st.priority), st.job)
+		s.enter(st.to, st.job)
+		for _, u := range st.to.keys {
+			u.Key.Waiting++
+		}
 	}
 }
 
 func (s *state) enter(l *lane, j *job.Job) {
 	if s.cold {
 		l.count++
-		if l.tail == 0 {
-			l.pos = j.ReadySeq
-		}
 		l.tail = max(l.tail, j.ReadySeq)
 		return
 	}
-	s.windows += l.add(j, l.len() < s.windowCap())
+	s.windows += l.add(j, l.len() < s.windowCap(l))
 }
 
 func (s *state) leave(l *lane, st step) {
@@ -94,15 +118,19 @@ func (s *state) leave(l *lane, st step) {
 	s.windows -= l.remove(st.oldReady)
 }
 
-func (s *state) windowCap() int {
-	if s.windows > windowsMax {
+func (s *state) windowCap(l *lane) int {
+	switch {
+	case s.windows <= windowsMax:
+		return windowMax
+	case len(l.keys) > 0:
+		return 0
+	default:
 		return windowSmall
 	}
-	return windowMax
 }
 
 // page is how many jobs of a lane are read at once.
-func (s *state) page() int { return min(refillPage, s.windowCap()) }
+func (s *state) page(l *lane) int { return min(refillPage, s.windowCap(l)) }
 
 func (s *state) applyBucket(st step, now time.Time) {
 	b := s.bucket(bucketOf(st.seq))
@@ -169,8 +197,7 @@ func (s *state) putQueue(q *queue) {
 	}
 }
 
-// name tells a queue's name by its number.
-func (s *state) name(number uint32) string {
+func (s *state) queueName(number uint32) string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if q := s.byNum[number]; q != nil {

@@ -107,7 +107,6 @@ type Store struct {
 	// Owned by the committing goroutine.
 	tx       *tx
 	building batch
-	trim     map[*lane]struct{} // lanes whose front moved since the last snapshot
 	nextDue  int64
 	logged   int // log bytes since the last snapshot
 	buf      []byte
@@ -122,7 +121,6 @@ func Open(cfg Config) (*Store, error) {
 		cfg: cfg.withDefaults(), state: newState(),
 		closing: make(chan struct{}), requests: make(chan *request, requestsMax), sealed: make(chan sealed, 1),
 		idle: make(chan struct{}, 1), failed: make(chan struct{}), syncCh: make(chan struct{}),
-		trim: map[*lane]struct{}{},
 	}
 	s.state.cold = true
 	used, err := s.claimDir()
@@ -164,7 +162,7 @@ func (s *Store) open(used bool) error {
 			return fmt.Errorf("%w: %s: %w", ErrDamaged, s.cfg.Dir, err)
 		}
 	}
-	s.state.cold = false
+	s.state.cold, s.state.lanes = false, nil
 	err := s.openEngine(false)
 	if err == nil {
 		s.begin(s.synced + 1)

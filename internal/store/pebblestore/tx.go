@@ -19,6 +19,7 @@ type tx struct {
 	writes  map[uint64]*job.Job      // the newest version that this transaction wrote, by seq; nil: deleted
 	ids     map[job.ID]uint64        // of new jobs
 	queues  map[string]*queue        // new versions of queues, by name
+	limits  map[string]*limit        // new versions of limits, by name
 	zombies map[uint64]*store.Zombie // new ones, by fence; nil: ended
 	blobs   []blob
 	// What retention drops, and what the store itself writes with the transaction.
@@ -32,7 +33,7 @@ type tx struct {
 type blob struct{ key, value []byte }
 
 func newTx(s *Store) *tx {
-	return &tx{view: view{s: s}, writes: map[uint64]*job.Job{}, ids: map[job.ID]uint64{}, queues: map[string]*queue{}, zombies: map[uint64]*store.Zombie{}}
+	return &tx{view: view{s: s}, writes: map[uint64]*job.Job{}, ids: map[job.ID]uint64{}, queues: map[string]*queue{}, limits: map[string]*limit{}, zombies: map[uint64]*store.Zombie{}}
 }
 
 // begin makes t ready for the next function.
@@ -43,6 +44,7 @@ func (t *tx) begin(now time.Time) {
 	clear(t.writes)
 	clear(t.ids)
 	clear(t.queues)
+	clear(t.limits)
 	clear(t.zombies)
 	t.nextSeq, t.nextReady, t.nextFence = t.s.state.nextSeq, t.s.state.nextReady, t.s.state.nextFence
 }
@@ -114,6 +116,11 @@ func (t *tx) put(c store.Change) error {
 		if t.queueOf(j.Spec.Queue) == nil {
 			return fmt.Errorf("store: put of a job in queue %q, which does not exist", j.Spec.Queue)
 		}
+		for i := range j.Spec.Limits {
+			if name := j.Spec.Limits[i].Limit; t.limitOf(name) == nil {
+				return fmt.Errorf("store: put of a job with limit %q, which does not exist", name)
+			}
+		}
 		j.Seq = t.nextSeq
 		t.nextSeq++
 		t.ids[j.Spec.ID] = j.Seq
@@ -143,13 +150,9 @@ func (t *tx) NextFence() uint64 {
 	return f
 }
 
-func (t *tx) Heads(lane store.Lane, n int) ([]*job.Job, error) {
-	q := t.s.state.queues[lane.Queue]
-	if q == nil {
-		return nil, nil
-	}
-	l := q.lanes[bandIndex(lane.Priority)]
-	if l == nil {
+func (t *tx) Heads(of store.Lane, n int) ([]*job.Job, error) {
+	l, ok := of.(*lane)
+	if !ok || l.dead {
 		return nil, nil
 	}
 	written := func(j *job.Job) bool {
@@ -158,24 +161,12 @@ func (t *tx) Heads(lane store.Lane, n int) ([]*job.Job, error) {
 	}
 	heads := l.heads(nil, n, written)
 	for len(heads) < n && l.spilled() {
-		if err := t.s.refill(l, max(n-len(heads), t.s.state.page())); err != nil {
+		if err := t.s.refill(l, max(n-len(heads), t.s.state.page(l))); err != nil {
 			return nil, err
 		}
 		heads = l.heads(heads[:0], n, written)
 	}
 	return heads, nil
-}
-
-func (t *tx) Lanes(name string, fn func(store.Lane)) {
-	q := t.s.state.queues[name]
-	if q == nil {
-		return
-	}
-	for i, l := range q.lanes {
-		if l != nil && l.count > 0 {
-			fn(store.Lane{Queue: name, Priority: bands[i]})
-		}
-	}
 }
 
 func (t *tx) Due(n int) (due []*job.Job, next time.Time, err error) {

@@ -64,10 +64,19 @@ func (s *state) putZombie(fence uint64, z *store.Zombie) {
 	if old := s.zombies[fence]; old != nil {
 		delete(s.zombies, fence)
 		s.queues[old.Queue].zombies--
+		for _, u := range old.Keys {
+			u.Key.Zombies -= uint64(u.Units)
+		}
+		s.letGo(old.Keys)
 	}
 	if z != nil {
 		s.zombies[fence] = z
 		s.queues[z.Queue].zombies++
+		z.Keys = s.keysOf(nil, z.Limits)
+		hold(z.Keys)
+		for _, u := range z.Keys {
+			u.Key.Zombies += uint64(u.Units)
+		}
 	}
 }
 
@@ -85,6 +94,7 @@ func (s *Store) writeZombie(fence uint64, z *store.Zombie) {
 	w.flag(5, z.Unary)
 	w.duration(6, z.Lease)
 	w.time(7, z.Time, 0)
+	writeUses(&w, 8, z.Limits, s.state)
 	s.set(seqKey(kindZombie, fence), w.b)
 }
 
@@ -109,6 +119,12 @@ func (s *Store) readZombies() error {
 				z.Lease = r.duration()
 			case 7:
 				z.Time = r.time(0)
+			case 8:
+				u, err := readUse(r.raw, s.state)
+				if err != nil {
+					return err
+				}
+				z.Limits = append(z.Limits, u)
 			}
 		}
 		q := s.state.byNum[number]
@@ -124,8 +140,22 @@ func (s *Store) readZombies() error {
 // checkUsage holds the live runs that were found against what the log says of them: limits rest on these numbers.
 func (s *state) checkUsage() error {
 	live := map[string]uint64{}
-	for _, j := range s.live {
+	units := map[*store.Key]uint64{}
+	for seq, j := range s.live {
 		live[j.Spec.Queue]++
+		if uses := usesOf(s.taken[seq]); !slices.Equal(uses, j.Spec.Limits) {
+			return fmt.Errorf("job %d takes %v while it runs, and %v by the log", seq, j.Spec.Limits, uses)
+		}
+		for _, u := range s.taken[seq] {
+			units[u.Key] += uint64(u.Units)
+		}
+	}
+	for name, l := range s.limits {
+		for _, k := range l.keys {
+			if k.Live != units[k] {
+				return fmt.Errorf("key %q of limit %q has %d units taken, and %d by its count", k.Name, name, units[k], k.Live)
+			}
+		}
 	}
 	for _, q := range s.byNum {
 		if n := q.counts[job.Running]; n != live[q.set.Name] {

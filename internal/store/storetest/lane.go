@@ -57,7 +57,7 @@ func testLongLane(t *testing.T, b *bench) {
 	var got []uint64
 	seen := make(chan error, 1)
 	b.Store().Post(t.Context(), func(tx store.Tx) error {
-		heads, err := tx.Heads(store.Lane{Queue: "q", Priority: job.Normal}, jobs)
+		heads, err := tx.Heads(plain(tx, "q"), jobs)
 		got = seqs(heads)
 		return err
 	}, func(err error) { seen <- err })

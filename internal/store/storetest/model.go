@@ -17,14 +17,18 @@ import (
 // model is what a store must hold: the newest version of every job.
 type model struct {
 	*bench
-	jobs map[uint64]*job.Job
-	last uint64
+	jobs   map[uint64]*job.Job
+	limits map[string]*store.Limit
+	last   uint64
 }
 
 // testModel runs random operations, restarts among them, and compares the store with the model after each.
 func testModel(t *testing.T, open Open) {
 	rapid.Check(t, func(r *rapid.T) {
-		m := &model{bench: newBench(t, open), jobs: map[uint64]*job.Job{}}
+		m := &model{bench: newBench(t, open), jobs: map[uint64]*job.Job{}, limits: map[string]*store.Limit{}}
+		for _, name := range []string{"l", "m"} {
+			m.setLimit(name, 1)
+		}
 		defer func() { _ = m.Store().Close() }()
 		r.Repeat(map[string]func(*rapid.T){
 			"submit":   m.submitSome,
@@ -33,6 +37,7 @@ func testModel(t *testing.T, open Open) {
 			"delete":   m.deleteOne,
 			"wake":     m.wakeDue,
 			"restart":  func(*rapid.T) { m.Reopen() },
+			"limit":    m.putLimit,
 			"time": func(r *rapid.T) {
 				m.advance(time.Duration(rapid.Int64Range(1, 40).Draw(r, "seconds")) * time.Second)
 			},
@@ -44,11 +49,18 @@ func testModel(t *testing.T, open Open) {
 
 var modelQueues = []string{"a", "b"}
 
+// modelUses are what jobs take: nothing, a key of their own, several, other units of the same.
+var modelUses = [][]job.LimitUse{
+	nil, {{Limit: "l", Units: 1}}, {{Limit: "l", Key: "k", Units: 2}, {Limit: "m", Units: 1}},
+	{{Limit: "l", Key: "k", Units: 3}, {Limit: "m", Units: 1}}, {{Limit: "l", Key: "j", Units: 1}, {Limit: "l", Key: "k", Units: 1}},
+}
+
 func (m *model) submitSome(r *rapid.T) {
 	var specs []*job.Spec
 	for range rapid.IntRange(1, 9).Draw(r, "jobs") {
 		s := m.spec(rapid.SampledFrom(modelQueues).Draw(r, "queue"))
 		s.Priority = rapid.SampledFrom([]job.Priority{job.Low, job.Normal}).Draw(r, "priority")
+		s.Limits = rapid.SampledFrom(modelUses).Draw(r, "limits")
 		if rapid.IntRange(0, 4).Draw(r, "later") == 0 {
 			s.RunAt = m.clock.Add(20 * time.Second)
 		}
@@ -66,9 +78,9 @@ func (m *model) submitSome(r *rapid.T) {
 }
 
 // ready lists a lane as it must be.
-func (m *model) ready(lane store.Lane) (jobs []*job.Job) {
+func (m *model) ready(in modelLane) (jobs []*job.Job) {
 	for _, j := range m.jobs {
-		if j.State == job.Ready && store.LaneOf(j) == lane {
+		if j.State == job.Ready && j.Spec.Queue == in.queue && j.Spec.Priority == in.priority && slices.Equal(j.Spec.Limits, in.uses) {
 			jobs = append(jobs, j)
 		}
 	}
@@ -76,16 +88,24 @@ func (m *model) ready(lane store.Lane) (jobs []*job.Job) {
 	return jobs
 }
 
-func lanes() (all []store.Lane) {
+type modelLane struct {
+	queue    string
+	priority job.Priority
+	uses     []job.LimitUse
+}
+
+func lanes() (all []modelLane) {
 	for _, q := range modelQueues {
-		all = append(all, store.Lane{Queue: q, Priority: job.Low}, store.Lane{Queue: q, Priority: job.Normal})
+		for _, uses := range modelUses {
+			all = append(all, modelLane{q, job.Low, uses}, modelLane{q, job.Normal, uses})
+		}
 	}
 	return all
 }
 
-func (m *model) headsOf(lane store.Lane, n int) (heads []*job.Job) {
+func (m *model) headsOf(in modelLane, n int) (heads []*job.Job) {
 	m.update(func(tx store.Tx) (err error) {
-		heads, err = tx.Heads(lane, n)
+		heads, err = tx.Heads(laneOf(tx, in.queue, in.priority, in.uses...), n)
 		return err
 	})
 	return heads
@@ -203,6 +223,64 @@ func (m *model) wakeDue(r *rapid.T) {
 	}
 }
 
+func (m *model) setLimit(name string, most uint32) {
+	m.update(func(tx store.Tx) error {
+		l := &store.Limit{Name: name, Policy: job.LimitPolicy{Max: most}, CreateTime: tx.Now()}
+		if old := m.limits[name]; old != nil {
+			l.Version = old.Version
+		}
+		if err := tx.PutLimit(l); err != nil {
+			return err
+		}
+		m.limits[name] = tx.Limit(name)
+		return nil
+	})
+}
+
+func (m *model) putLimit(r *rapid.T) {
+	m.setLimit(rapid.SampledFrom([]string{"l", "m"}).Draw(r, "limit"), rapid.Uint32Range(1, 9).Draw(r, "max"))
+}
+
+// compareLimits checks the settings, the jobs that name them and what is taken.
+func (m *model) compareLimits(r *rapid.T, v store.Reader) {
+	want := map[job.LimitUse]store.KeyUsage{}
+	for _, l := range m.limits {
+		l.Jobs = 0
+	}
+	for _, j := range m.jobs {
+		for i, u := range j.Spec.Limits {
+			if !j.State.Terminal() && (i == 0 || j.Spec.Limits[i-1].Limit != u.Limit) {
+				m.limits[u.Limit].Jobs++
+			}
+			key := job.LimitUse{Limit: u.Limit, Key: u.Key}
+			usage := want[key]
+			usage.Name = u.Key
+			switch j.State {
+			case job.Running:
+				usage.Live += uint64(u.Units)
+			case job.Ready:
+				usage.Waiting++
+			default:
+				continue
+			}
+			want[key] = usage
+		}
+	}
+	got := map[job.LimitUse]store.KeyUsage{}
+	for name, want := range m.limits {
+		if d := cmp.Diff(want, v.Limit(name)); d != "" {
+			r.Fatalf("limit %s (-want +got):\n%s", name, d)
+		}
+		v.Keys(name, "", func(k store.KeyUsage) bool {
+			got[job.LimitUse{Limit: name, Key: k.Name}] = k
+			return true
+		})
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		r.Fatalf("taken (-want +got):\n%s", d)
+	}
+}
+
 // compare checks that the store says what the model says.
 func (m *model) compare(r *rapid.T) {
 	var all []uint64
@@ -232,6 +310,7 @@ func (m *model) compare(r *rapid.T) {
 		if !slices.Equal(scanned, all) {
 			r.Fatalf("scan shows %v, want %v", scanned, all)
 		}
+		m.compareLimits(r, v)
 		for name, want := range counts {
 			if got := v.Queue(name).Counts; got != *want {
 				r.Fatalf("counts of %s are %v, want %v", name, got, *want)

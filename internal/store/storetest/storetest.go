@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -42,6 +43,8 @@ func Run(t *testing.T, open Open) {
 		"queues":                       testQueues,
 		"deleted queue keeps names":    testQueueRevival,
 		"zombies":                      testZombies,
+		"limits":                       testLimits,
+		"deleted limit":                testLimitDeleted,
 		"scan":                         testScan,
 		"delete":                       testDelete,
 		"fences are never reused":      testFences,
@@ -178,7 +181,7 @@ func (b *bench) heads(queue string, n int) (seqs []uint64) {
 	b.Helper()
 	b.update(func(tx store.Tx) error {
 		seqs = nil
-		jobs, err := tx.Heads(store.Lane{Queue: queue, Priority: job.Normal}, n)
+		jobs, err := tx.Heads(plain(tx, queue), n)
 		for _, j := range jobs {
 			seqs = append(seqs, j.Seq)
 		}
@@ -186,6 +189,22 @@ func (b *bench) heads(queue string, n int) (seqs []uint64) {
 	})
 	return seqs
 }
+
+// laneOf finds the lane of jobs of a band that take something; nil if none of them is READY.
+func laneOf(r store.Reader, queue string, p job.Priority, uses ...job.LimitUse) (found store.Lane) {
+	r.Lanes(func(l store.Lane) {
+		same := slices.EqualFunc(l.Keys(), uses, func(k store.KeyUse, u job.LimitUse) bool {
+			return k.Key.Limit.Name == u.Limit && k.Key.Name == u.Key && k.Units == u.Units
+		})
+		if l.Queue() == queue && l.Priority() == p && same {
+			found = l
+		}
+	})
+	return found
+}
+
+// plain is the lane of jobs that have no priority and no limits.
+func plain(r store.Reader, queue string) store.Lane { return laneOf(r, queue, job.Normal) }
 
 func (b *bench) counts(queue string) (c [job.NumberOfStates]uint64) {
 	b.Helper()

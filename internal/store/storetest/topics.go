@@ -341,7 +341,7 @@ func (o *recorder) Match(tx store.Tx) error {
 	if !o.claim {
 		return nil
 	}
-	jobs, err := tx.Heads(store.Lane{Queue: "q", Priority: job.Normal}, 10)
+	jobs, err := tx.Heads(plain(tx, "q"), 10)
 	for _, j := range jobs {
 		next, err := j.Dispatch(tx.Now(), job.Dispatch{Fence: tx.NextFence(), Lease: time.Minute})
 		if err != nil {

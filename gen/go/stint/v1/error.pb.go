@@ -112,6 +112,18 @@ const (
 	// The run stands under a higher interrupt level, and levels never fall. Nothing changed.
 	// Cure: none needed; `level` in the answer is the one in force.
 	Reason_REASON_LEVEL_DOWNGRADE Reason = 28
+	// No limit has this name. Nothing was stored: a job that names a limit by mistake would run without it.
+	// Cure: check the spelling, or make the limit with PutLimit first.
+	Reason_REASON_LIMIT_NOT_FOUND Reason = 29
+	// The job takes more units of a key than the key's maximum: it could never run.
+	// Cure: take fewer, or raise the maximum with PutLimit first.
+	Reason_REASON_UNITS_OVER_LIMIT Reason = 30
+	// Jobs that are not finished name the limit; the message says how many.
+	// Cure: finish, cancel or delete them first, or delete the limit with `force`: then nothing bounds them any more.
+	Reason_REASON_LIMIT_IN_USE Reason = 31
+	// The server holds its maximum number of limits (10,000, deleted ones included), and this name would be one more.
+	// Cure: use keys of one limit instead of many limits.
+	Reason_REASON_TOO_MANY_LIMITS Reason = 32
 )
 
 // Enum value maps for Reason.
@@ -146,6 +158,10 @@ var (
 		26: "REASON_ETAG_MISMATCH",
 		27: "REASON_INTERNAL",
 		28: "REASON_LEVEL_DOWNGRADE",
+		29: "REASON_LIMIT_NOT_FOUND",
+		30: "REASON_UNITS_OVER_LIMIT",
+		31: "REASON_LIMIT_IN_USE",
+		32: "REASON_TOO_MANY_LIMITS",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":        0,
@@ -177,6 +193,10 @@ var (
 		"REASON_ETAG_MISMATCH":      26,
 		"REASON_INTERNAL":           27,
 		"REASON_LEVEL_DOWNGRADE":    28,
+		"REASON_LIMIT_NOT_FOUND":    29,
+		"REASON_UNITS_OVER_LIMIT":   30,
+		"REASON_LIMIT_IN_USE":       31,
+		"REASON_TOO_MANY_LIMITS":    32,
 	}
 )
 
@@ -310,7 +330,7 @@ const file_stint_v1_error_proto_rawDesc = "" +
 	"\x05field\x18\x04 \x01(\tR\x05field\x12\x18\n" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12:\n" +
 	"\vretry_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter*\x81\x06\n" +
+	"retryAfter*\xef\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_INVALID_FIELD\x10\x01\x12\x14\n" +
@@ -341,7 +361,11 @@ const file_stint_v1_error_proto_rawDesc = "" +
 	"\x19REASON_PAGE_TOKEN_INVALID\x10\x19\x12\x18\n" +
 	"\x14REASON_ETAG_MISMATCH\x10\x1a\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10\x1b\x12\x1a\n" +
-	"\x16REASON_LEVEL_DOWNGRADE\x10\x1cB\x8e\x01\n" +
+	"\x16REASON_LEVEL_DOWNGRADE\x10\x1c\x12\x1a\n" +
+	"\x16REASON_LIMIT_NOT_FOUND\x10\x1d\x12\x1b\n" +
+	"\x17REASON_UNITS_OVER_LIMIT\x10\x1e\x12\x17\n" +
+	"\x13REASON_LIMIT_IN_USE\x10\x1f\x12\x1a\n" +
+	"\x16REASON_TOO_MANY_LIMITS\x10 B\x8e\x01\n" +
 	"\fcom.stint.v1B\n" +
 	"ErrorProtoP\x01Z1github.com/stintrun/stint/gen/go/stint/v1;stintv1\xa2\x02\x03SXX\xaa\x02\bStint.V1\xca\x02\bStint\\V1\xe2\x02\x14Stint\\V1\\GPBMetadata\xea\x02\tStint::V1b\x06proto3"
 

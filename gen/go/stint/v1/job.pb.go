@@ -970,7 +970,9 @@ type JobSpec struct {
 	TraceContext *TraceContext `protobuf:"bytes,12,opt,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty"`
 	// How long a run may take, from acceptance, before it is interrupted with RETRY, source TIMEOUT: grace 10 s, hard deadline
 	// 60 s, and any end but a success is a failure of class TIMEOUT. 1 ms to 10 years; absent: as long as it takes.
-	Timeout       *durationpb.Duration `protobuf:"bytes,13,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,13,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// What its runs take; at most 8, no key twice. It starts when all of it is free. Absent: nothing.
+	Limits        []*LimitUse `protobuf:"bytes,14,rep,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1103,6 +1105,13 @@ func (x *JobSpec) GetTraceContext() *TraceContext {
 func (x *JobSpec) GetTimeout() *durationpb.Duration {
 	if x != nil {
 		return x.Timeout
+	}
+	return nil
+}
+
+func (x *JobSpec) GetLimits() []*LimitUse {
+	if x != nil {
+		return x.Limits
 	}
 	return nil
 }
@@ -1582,7 +1591,9 @@ type Job struct {
 	// What people did to it, oldest first; the last twenty. FULL only.
 	Actions []*Action `protobuf:"bytes,25,rep,name=actions,proto3" json:"actions,omitempty"`
 	// How long a run may take; absent: as long as it takes.
-	Timeout       *durationpb.Duration `protobuf:"bytes,26,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,26,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// What its runs take, in the order of names and keys.
+	Limits        []*LimitUse `protobuf:"bytes,27,rep,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1795,6 +1806,13 @@ func (x *Job) GetActions() []*Action {
 func (x *Job) GetTimeout() *durationpb.Duration {
 	if x != nil {
 		return x.Timeout
+	}
+	return nil
+}
+
+func (x *Job) GetLimits() []*LimitUse {
+	if x != nil {
+		return x.Limits
 	}
 	return nil
 }
@@ -3407,7 +3425,7 @@ var File_stint_v1_job_proto protoreflect.FileDescriptor
 
 const file_stint_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x12stint/v1/job.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x16stint/v1/payload.proto\x1a\x12stint/v1/run.proto\"\x98\x03\n" +
+	"\x12stint/v1/job.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x14stint/v1/limit.proto\x1a\x16stint/v1/payload.proto\x1a\x12stint/v1/run.proto\"\x98\x03\n" +
 	"\vRetryPolicy\x12!\n" +
 	"\fmax_attempts\x18\x01 \x01(\rR\vmaxAttempts\x12@\n" +
 	"\vexponential\x18\x02 \x01(\v2\x1c.stint.v1.ExponentialBackoffH\x00R\vexponential\x121\n" +
@@ -3429,7 +3447,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\tincrement\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\tincrement\x12+\n" +
 	"\x03max\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03max\"B\n" +
 	"\x0fConstantBackoff\x12/\n" +
-	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\x90\x05\n" +
+	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\xbc\x05\n" +
 	"\aJobSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12+\n" +
@@ -3444,7 +3462,8 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	" \x03(\v2\x1d.stint.v1.JobSpec.LabelsEntryR\x06labels\x12\x18\n" +
 	"\asubject\x18\v \x01(\tR\asubject\x12;\n" +
 	"\rtrace_context\x18\f \x01(\v2\x16.stint.v1.TraceContextR\ftraceContext\x123\n" +
-	"\atimeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\atimeout\x1a9\n" +
+	"\atimeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12*\n" +
+	"\x06limits\x18\x0e \x03(\v2\x12.stint.v1.LimitUseR\x06limits\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
@@ -3475,7 +3494,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\asnoozes\x18\x04 \x01(\rR\asnoozes\x12\x1e\n" +
 	"\n" +
 	"deliveries\x18\x05 \x01(\rR\n" +
-	"deliveries\"\x89\t\n" +
+	"deliveries\"\xb5\t\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12(\n" +
@@ -3505,7 +3524,8 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\rtrace_context\x18\x17 \x01(\v2\x16.stint.v1.TraceContextR\ftraceContext\x12\x12\n" +
 	"\x04etag\x18\x18 \x01(\tR\x04etag\x12*\n" +
 	"\aactions\x18\x19 \x03(\v2\x10.stint.v1.ActionR\aactions\x123\n" +
-	"\atimeout\x18\x1a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x1a9\n" +
+	"\atimeout\x18\x1a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12*\n" +
+	"\x06limits\x18\x1b \x03(\v2\x12.stint.v1.LimitUseR\x06limits\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xea\x01\n" +
@@ -3778,11 +3798,12 @@ var file_stint_v1_job_proto_goTypes = []any{
 	(*Payload)(nil),               // 47: stint.v1.Payload
 	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
 	(*TraceContext)(nil),          // 49: stint.v1.TraceContext
-	(*ItemError)(nil),             // 50: stint.v1.ItemError
-	(*Interrupt)(nil),             // 51: stint.v1.Interrupt
-	(*Run)(nil),                   // 52: stint.v1.Run
-	(*Failure)(nil),               // 53: stint.v1.Failure
-	(InterruptLevel)(0),           // 54: stint.v1.InterruptLevel
+	(*LimitUse)(nil),              // 50: stint.v1.LimitUse
+	(*ItemError)(nil),             // 51: stint.v1.ItemError
+	(*Interrupt)(nil),             // 52: stint.v1.Interrupt
+	(*Run)(nil),                   // 53: stint.v1.Run
+	(*Failure)(nil),               // 54: stint.v1.Failure
+	(InterruptLevel)(0),           // 55: stint.v1.InterruptLevel
 }
 var file_stint_v1_job_proto_depIdxs = []int32{
 	10, // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
@@ -3807,94 +3828,96 @@ var file_stint_v1_job_proto_depIdxs = []int32{
 	43, // 19: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
 	49, // 20: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
 	46, // 21: stint.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
-	13, // 22: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
-	18, // 23: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
-	13, // 24: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
-	18, // 25: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
-	4,  // 26: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
-	0,  // 27: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
-	50, // 28: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
-	19, // 29: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
-	46, // 30: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
-	9,  // 31: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
-	0,  // 32: stint.v1.Job.state:type_name -> stint.v1.JobState
-	1,  // 33: stint.v1.Job.priority:type_name -> stint.v1.Priority
-	47, // 34: stint.v1.Job.payload:type_name -> stint.v1.Payload
-	48, // 35: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	48, // 36: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
-	48, // 37: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
-	48, // 38: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	20, // 39: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
-	51, // 40: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
-	2,  // 41: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
-	52, // 42: stint.v1.Job.run:type_name -> stint.v1.Run
-	52, // 43: stint.v1.Job.history:type_name -> stint.v1.Run
-	47, // 44: stint.v1.Job.result:type_name -> stint.v1.Payload
-	53, // 45: stint.v1.Job.failure:type_name -> stint.v1.Failure
-	44, // 46: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
-	19, // 47: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
-	49, // 48: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
-	22, // 49: stint.v1.Job.actions:type_name -> stint.v1.Action
-	46, // 50: stint.v1.Job.timeout:type_name -> google.protobuf.Duration
-	6,  // 51: stint.v1.Action.kind:type_name -> stint.v1.ActionKind
-	48, // 52: stint.v1.Action.time:type_name -> google.protobuf.Timestamp
-	8,  // 53: stint.v1.Action.status:type_name -> stint.v1.InterruptStatus
-	0,  // 54: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
-	45, // 55: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
-	48, // 56: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
-	48, // 57: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
-	5,  // 58: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
-	21, // 59: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
-	23, // 60: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
-	5,  // 61: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
-	21, // 62: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
-	23, // 63: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
-	30, // 64: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
-	7,  // 65: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
-	5,  // 66: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
-	21, // 67: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
-	54, // 68: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
-	46, // 69: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
-	46, // 70: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
-	23, // 71: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
-	8,  // 72: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
-	0,  // 73: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
-	54, // 74: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
-	50, // 75: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
-	34, // 76: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
-	23, // 77: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
-	0,  // 78: stint.v1.JobResult.state:type_name -> stint.v1.JobState
-	50, // 79: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
-	37, // 80: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
-	23, // 81: stint.v1.ParkJobsRequest.filter:type_name -> stint.v1.JobFilter
-	37, // 82: stint.v1.ParkJobsResponse.results:type_name -> stint.v1.JobResult
-	23, // 83: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
-	37, // 84: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
-	14, // 85: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
-	16, // 86: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
-	24, // 87: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
-	26, // 88: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
-	28, // 89: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
-	31, // 90: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
-	33, // 91: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
-	36, // 92: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
-	39, // 93: stint.v1.JobService.ParkJobs:input_type -> stint.v1.ParkJobsRequest
-	41, // 94: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
-	15, // 95: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
-	17, // 96: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
-	25, // 97: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
-	27, // 98: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
-	29, // 99: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
-	32, // 100: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
-	35, // 101: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
-	38, // 102: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
-	40, // 103: stint.v1.JobService.ParkJobs:output_type -> stint.v1.ParkJobsResponse
-	42, // 104: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
-	95, // [95:105] is the sub-list for method output_type
-	85, // [85:95] is the sub-list for method input_type
-	85, // [85:85] is the sub-list for extension type_name
-	85, // [85:85] is the sub-list for extension extendee
-	0,  // [0:85] is the sub-list for field type_name
+	50, // 22: stint.v1.JobSpec.limits:type_name -> stint.v1.LimitUse
+	13, // 23: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
+	18, // 24: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
+	13, // 25: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
+	18, // 26: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
+	4,  // 27: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
+	0,  // 28: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
+	51, // 29: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
+	19, // 30: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
+	46, // 31: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
+	9,  // 32: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
+	0,  // 33: stint.v1.Job.state:type_name -> stint.v1.JobState
+	1,  // 34: stint.v1.Job.priority:type_name -> stint.v1.Priority
+	47, // 35: stint.v1.Job.payload:type_name -> stint.v1.Payload
+	48, // 36: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	48, // 37: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
+	48, // 38: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
+	48, // 39: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	20, // 40: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
+	52, // 41: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
+	2,  // 42: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
+	53, // 43: stint.v1.Job.run:type_name -> stint.v1.Run
+	53, // 44: stint.v1.Job.history:type_name -> stint.v1.Run
+	47, // 45: stint.v1.Job.result:type_name -> stint.v1.Payload
+	54, // 46: stint.v1.Job.failure:type_name -> stint.v1.Failure
+	44, // 47: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
+	19, // 48: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
+	49, // 49: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
+	22, // 50: stint.v1.Job.actions:type_name -> stint.v1.Action
+	46, // 51: stint.v1.Job.timeout:type_name -> google.protobuf.Duration
+	50, // 52: stint.v1.Job.limits:type_name -> stint.v1.LimitUse
+	6,  // 53: stint.v1.Action.kind:type_name -> stint.v1.ActionKind
+	48, // 54: stint.v1.Action.time:type_name -> google.protobuf.Timestamp
+	8,  // 55: stint.v1.Action.status:type_name -> stint.v1.InterruptStatus
+	0,  // 56: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
+	45, // 57: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
+	48, // 58: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
+	48, // 59: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
+	5,  // 60: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
+	21, // 61: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
+	23, // 62: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
+	5,  // 63: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
+	21, // 64: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
+	23, // 65: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
+	30, // 66: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
+	7,  // 67: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
+	5,  // 68: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
+	21, // 69: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
+	55, // 70: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
+	46, // 71: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
+	46, // 72: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
+	23, // 73: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
+	8,  // 74: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
+	0,  // 75: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
+	55, // 76: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
+	51, // 77: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
+	34, // 78: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
+	23, // 79: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
+	0,  // 80: stint.v1.JobResult.state:type_name -> stint.v1.JobState
+	51, // 81: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
+	37, // 82: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
+	23, // 83: stint.v1.ParkJobsRequest.filter:type_name -> stint.v1.JobFilter
+	37, // 84: stint.v1.ParkJobsResponse.results:type_name -> stint.v1.JobResult
+	23, // 85: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
+	37, // 86: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
+	14, // 87: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
+	16, // 88: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
+	24, // 89: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
+	26, // 90: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
+	28, // 91: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
+	31, // 92: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
+	33, // 93: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
+	36, // 94: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
+	39, // 95: stint.v1.JobService.ParkJobs:input_type -> stint.v1.ParkJobsRequest
+	41, // 96: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
+	15, // 97: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
+	17, // 98: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
+	25, // 99: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
+	27, // 100: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
+	29, // 101: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
+	32, // 102: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
+	35, // 103: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
+	38, // 104: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
+	40, // 105: stint.v1.JobService.ParkJobs:output_type -> stint.v1.ParkJobsResponse
+	42, // 106: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
+	97, // [97:107] is the sub-list for method output_type
+	87, // [87:97] is the sub-list for method input_type
+	87, // [87:87] is the sub-list for extension type_name
+	87, // [87:87] is the sub-list for extension extendee
+	0,  // [0:87] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_job_proto_init() }
@@ -3904,6 +3927,7 @@ func file_stint_v1_job_proto_init() {
 	}
 	file_stint_v1_error_proto_init()
 	file_stint_v1_interrupt_proto_init()
+	file_stint_v1_limit_proto_init()
 	file_stint_v1_payload_proto_init()
 	file_stint_v1_run_proto_init()
 	file_stint_v1_job_proto_msgTypes[0].OneofWrappers = []any{

@@ -1,4 +1,4 @@
-// Queues: one kind of work each, with its policy.
+// Queues: one kind of work each, with its policy. And the limits that bound what runs take over all queues.
 //
 // A queue exists from its first submit, claim or UpdateQueue. Workers subscribe to queues by name; a policy set here
 // holds for every job of the queue that does not say otherwise itself, also for those that wait already.
@@ -83,7 +83,7 @@ func (LostContact) EnumDescriptor() ([]byte, []int) {
 	return file_stint_v1_queue_proto_rawDescGZIP(), []int{0}
 }
 
-// OnZombie says whether max_running counts zombies: runs that were left behind at a hard deadline (ABANDONED) and may still
+// OnZombie says whether max_running, or a limit, counts zombies: runs that were left behind at a hard deadline (ABANDONED) and may still
 // be at work.
 type OnZombie int32
 
@@ -1001,6 +1001,801 @@ func (x *ResumeQueueResponse) GetQueue() *Queue {
 	return nil
 }
 
+// LimitPolicy says how many units of a limit's keys may be taken at once.
+type LimitPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Units of each key; 1 or more.
+	MaxUnits uint32 `protobuf:"varint,1,opt,name=max_units,json=maxUnits,proto3" json:"max_units,omitempty"`
+	// Whether units of zombies count. Absent: HOLD.
+	OnZombie OnZombie `protobuf:"varint,2,opt,name=on_zombie,json=onZombie,proto3,enum=stint.v1.OnZombie" json:"on_zombie,omitempty"`
+	// Keys with a maximum of their own, 1 or more each; at most 1,000.
+	MaxUnitsOf    map[string]uint32 `protobuf:"bytes,3,rep,name=max_units_of,json=maxUnitsOf,proto3" json:"max_units_of,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LimitPolicy) Reset() {
+	*x = LimitPolicy{}
+	mi := &file_stint_v1_queue_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitPolicy) ProtoMessage() {}
+
+func (x *LimitPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitPolicy.ProtoReflect.Descriptor instead.
+func (*LimitPolicy) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *LimitPolicy) GetMaxUnits() uint32 {
+	if x != nil {
+		return x.MaxUnits
+	}
+	return 0
+}
+
+func (x *LimitPolicy) GetOnZombie() OnZombie {
+	if x != nil {
+		return x.OnZombie
+	}
+	return OnZombie_ON_ZOMBIE_UNSPECIFIED
+}
+
+func (x *LimitPolicy) GetMaxUnitsOf() map[string]uint32 {
+	if x != nil {
+		return x.MaxUnitsOf
+	}
+	return nil
+}
+
+// Limit is a limit as reads show it.
+type Limit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its policy.
+	Policy *LimitPolicy `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
+	// How many jobs that are not finished name it.
+	Jobs uint64 `protobuf:"varint,3,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	// When it came to be.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// Changes whenever the policy does; opaque.
+	Etag          string `protobuf:"bytes,5,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limit) Reset() {
+	*x = Limit{}
+	mi := &file_stint_v1_queue_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limit) ProtoMessage() {}
+
+func (x *Limit) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limit.ProtoReflect.Descriptor instead.
+func (*Limit) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Limit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Limit) GetPolicy() *LimitPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *Limit) GetJobs() uint64 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *Limit) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Limit) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// PutLimitRequest sets a limit.
+type PutLimitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, 1 to 200 bytes: segments of [a-z0-9._-] joined by "/".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its policy.
+	Policy *LimitPolicy `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The etag the limit was read with; empty: whatever it is now.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutLimitRequest) Reset() {
+	*x = PutLimitRequest{}
+	mi := &file_stint_v1_queue_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutLimitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutLimitRequest) ProtoMessage() {}
+
+func (x *PutLimitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutLimitRequest.ProtoReflect.Descriptor instead.
+func (*PutLimitRequest) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PutLimitRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PutLimitRequest) GetPolicy() *LimitPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *PutLimitRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// PutLimitResponse answers PutLimit.
+type PutLimitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit as it is now.
+	Limit         *Limit `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutLimitResponse) Reset() {
+	*x = PutLimitResponse{}
+	mi := &file_stint_v1_queue_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutLimitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutLimitResponse) ProtoMessage() {}
+
+func (x *PutLimitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutLimitResponse.ProtoReflect.Descriptor instead.
+func (*PutLimitResponse) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PutLimitResponse) GetLimit() *Limit {
+	if x != nil {
+		return x.Limit
+	}
+	return nil
+}
+
+// ListLimitsRequest asks for a page of limits.
+type ListLimitsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most this many, 1 to 1,000; 0 means 100, more is taken as 1,000.
+	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before; empty for the first.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLimitsRequest) Reset() {
+	*x = ListLimitsRequest{}
+	mi := &file_stint_v1_queue_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLimitsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLimitsRequest) ProtoMessage() {}
+
+func (x *ListLimitsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLimitsRequest.ProtoReflect.Descriptor instead.
+func (*ListLimitsRequest) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListLimitsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListLimitsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListLimitsResponse is a page.
+type ListLimitsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limits, by name.
+	Limits []*Limit `protobuf:"bytes,1,rep,name=limits,proto3" json:"limits,omitempty"`
+	// Names the next page; empty after the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLimitsResponse) Reset() {
+	*x = ListLimitsResponse{}
+	mi := &file_stint_v1_queue_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLimitsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLimitsResponse) ProtoMessage() {}
+
+func (x *ListLimitsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLimitsResponse.ProtoReflect.Descriptor instead.
+func (*ListLimitsResponse) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListLimitsResponse) GetLimits() []*Limit {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *ListLimitsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// DeleteLimitRequest names the limit to delete.
+type DeleteLimitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Delete it although unfinished jobs name it.
+	Force bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	// The etag the limit was read with; empty: whatever it is now.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteLimitRequest) Reset() {
+	*x = DeleteLimitRequest{}
+	mi := &file_stint_v1_queue_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteLimitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteLimitRequest) ProtoMessage() {}
+
+func (x *DeleteLimitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteLimitRequest.ProtoReflect.Descriptor instead.
+func (*DeleteLimitRequest) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DeleteLimitRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeleteLimitRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *DeleteLimitRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// DeleteLimitResponse answers DeleteLimit.
+type DeleteLimitResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteLimitResponse) Reset() {
+	*x = DeleteLimitResponse{}
+	mi := &file_stint_v1_queue_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteLimitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteLimitResponse) ProtoMessage() {}
+
+func (x *DeleteLimitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteLimitResponse.ProtoReflect.Descriptor instead.
+func (*DeleteLimitResponse) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{22}
+}
+
+// GetLimitUsageRequest asks for a page of a limit's keys.
+type GetLimitUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Only this key; the empty one too. Absent: all that are taken or waited for.
+	Key *string `protobuf:"bytes,2,opt,name=key,proto3,oneof" json:"key,omitempty"`
+	// At most this many keys, 1 to 1,000; 0 means 100, more is taken as 1,000.
+	PageSize uint32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before; empty for the first.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLimitUsageRequest) Reset() {
+	*x = GetLimitUsageRequest{}
+	mi := &file_stint_v1_queue_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLimitUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLimitUsageRequest) ProtoMessage() {}
+
+func (x *GetLimitUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLimitUsageRequest.ProtoReflect.Descriptor instead.
+func (*GetLimitUsageRequest) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetLimitUsageRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GetLimitUsageRequest) GetKey() string {
+	if x != nil && x.Key != nil {
+		return *x.Key
+	}
+	return ""
+}
+
+func (x *GetLimitUsageRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *GetLimitUsageRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// GetLimitUsageResponse is a page.
+type GetLimitUsageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit.
+	Limit *Limit `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The keys, by name, as of one moment.
+	Keys []*KeyUsage `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	// Names the next page; empty after the last.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLimitUsageResponse) Reset() {
+	*x = GetLimitUsageResponse{}
+	mi := &file_stint_v1_queue_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLimitUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLimitUsageResponse) ProtoMessage() {}
+
+func (x *GetLimitUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLimitUsageResponse.ProtoReflect.Descriptor instead.
+func (*GetLimitUsageResponse) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetLimitUsageResponse) GetLimit() *Limit {
+	if x != nil {
+		return x.Limit
+	}
+	return nil
+}
+
+func (x *GetLimitUsageResponse) GetKeys() []*KeyUsage {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *GetLimitUsageResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// KeyUsage is what a key of a limit is at the moment.
+type KeyUsage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// How many of its units may be taken at once.
+	MaxUnits uint32 `protobuf:"varint,2,opt,name=max_units,json=maxUnits,proto3" json:"max_units,omitempty"`
+	// Units that live runs have.
+	LiveUnits uint64 `protobuf:"varint,3,opt,name=live_units,json=liveUnits,proto3" json:"live_units,omitempty"`
+	// Units of runs that were left behind at a hard deadline and may still be at work. They count while on_zombie is HOLD.
+	ZombieUnits uint64 `protobuf:"varint,4,opt,name=zombie_units,json=zombieUnits,proto3" json:"zombie_units,omitempty"`
+	// READY jobs that name it; they may wait for another key, or for a worker, as well.
+	WaitingJobs uint64 `protobuf:"varint,5,opt,name=waiting_jobs,json=waitingJobs,proto3" json:"waiting_jobs,omitempty"`
+	// Who has the units: the runs that began first, at most twenty.
+	Holders       []*LimitHolder `protobuf:"bytes,6,rep,name=holders,proto3" json:"holders,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyUsage) Reset() {
+	*x = KeyUsage{}
+	mi := &file_stint_v1_queue_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyUsage) ProtoMessage() {}
+
+func (x *KeyUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyUsage.ProtoReflect.Descriptor instead.
+func (*KeyUsage) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *KeyUsage) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *KeyUsage) GetMaxUnits() uint32 {
+	if x != nil {
+		return x.MaxUnits
+	}
+	return 0
+}
+
+func (x *KeyUsage) GetLiveUnits() uint64 {
+	if x != nil {
+		return x.LiveUnits
+	}
+	return 0
+}
+
+func (x *KeyUsage) GetZombieUnits() uint64 {
+	if x != nil {
+		return x.ZombieUnits
+	}
+	return 0
+}
+
+func (x *KeyUsage) GetWaitingJobs() uint64 {
+	if x != nil {
+		return x.WaitingJobs
+	}
+	return 0
+}
+
+func (x *KeyUsage) GetHolders() []*LimitHolder {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+// LimitHolder is a run that has units of a key.
+type LimitHolder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its job.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// The job's queue.
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The worker's name.
+	Worker string `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"`
+	// The worker process.
+	InstanceId string `protobuf:"bytes,4,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// How many units.
+	Units uint32 `protobuf:"varint,5,opt,name=units,proto3" json:"units,omitempty"`
+	// Since when it has them; of a zombie, since when it is one.
+	Since *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	// It was left behind at its hard deadline and may still be at work.
+	Zombie        bool `protobuf:"varint,7,opt,name=zombie,proto3" json:"zombie,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LimitHolder) Reset() {
+	*x = LimitHolder{}
+	mi := &file_stint_v1_queue_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitHolder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitHolder) ProtoMessage() {}
+
+func (x *LimitHolder) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitHolder.ProtoReflect.Descriptor instead.
+func (*LimitHolder) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *LimitHolder) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *LimitHolder) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *LimitHolder) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *LimitHolder) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *LimitHolder) GetUnits() uint32 {
+	if x != nil {
+		return x.Units
+	}
+	return 0
+}
+
+func (x *LimitHolder) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *LimitHolder) GetZombie() bool {
+	if x != nil {
+		return x.Zombie
+	}
+	return false
+}
+
 var File_stint_v1_queue_proto protoreflect.FileDescriptor
 
 const file_stint_v1_queue_proto_rawDesc = "" +
@@ -1059,7 +1854,68 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\x12ResumeQueueRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04nameJ\x04\b\x0f\x10\x10\"<\n" +
 	"\x13ResumeQueueResponse\x12%\n" +
-	"\x05queue\x18\x01 \x01(\v2\x0f.stint.v1.QueueR\x05queue*]\n" +
+	"\x05queue\x18\x01 \x01(\v2\x0f.stint.v1.QueueR\x05queue\"\xe3\x01\n" +
+	"\vLimitPolicy\x12\x1b\n" +
+	"\tmax_units\x18\x01 \x01(\rR\bmaxUnits\x12/\n" +
+	"\ton_zombie\x18\x02 \x01(\x0e2\x12.stint.v1.OnZombieR\bonZombie\x12G\n" +
+	"\fmax_units_of\x18\x03 \x03(\v2%.stint.v1.LimitPolicy.MaxUnitsOfEntryR\n" +
+	"maxUnitsOf\x1a=\n" +
+	"\x0fMaxUnitsOfEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xaf\x01\n" +
+	"\x05Limit\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x06policy\x18\x02 \x01(\v2\x15.stint.v1.LimitPolicyR\x06policy\x12\x12\n" +
+	"\x04jobs\x18\x03 \x01(\x04R\x04jobs\x12;\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12\x12\n" +
+	"\x04etag\x18\x05 \x01(\tR\x04etag\"n\n" +
+	"\x0fPutLimitRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x06policy\x18\x02 \x01(\v2\x15.stint.v1.LimitPolicyR\x06policy\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etagJ\x04\b\x0f\x10\x10\"9\n" +
+	"\x10PutLimitResponse\x12%\n" +
+	"\x05limit\x18\x01 \x01(\v2\x0f.stint.v1.LimitR\x05limit\"U\n" +
+	"\x11ListLimitsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageTokenJ\x04\b\x0f\x10\x10\"e\n" +
+	"\x12ListLimitsResponse\x12'\n" +
+	"\x06limits\x18\x01 \x03(\v2\x0f.stint.v1.LimitR\x06limits\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"X\n" +
+	"\x12DeleteLimitRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etagJ\x04\b\x0f\x10\x10\"\x15\n" +
+	"\x13DeleteLimitResponse\"\x8b\x01\n" +
+	"\x14GetLimitUsageRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x15\n" +
+	"\x03key\x18\x02 \x01(\tH\x00R\x03key\x88\x01\x01\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageTokenB\x06\n" +
+	"\x04_keyJ\x04\b\x0f\x10\x10\"\x8e\x01\n" +
+	"\x15GetLimitUsageResponse\x12%\n" +
+	"\x05limit\x18\x01 \x01(\v2\x0f.stint.v1.LimitR\x05limit\x12&\n" +
+	"\x04keys\x18\x02 \x03(\v2\x12.stint.v1.KeyUsageR\x04keys\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xcf\x01\n" +
+	"\bKeyUsage\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1b\n" +
+	"\tmax_units\x18\x02 \x01(\rR\bmaxUnits\x12\x1d\n" +
+	"\n" +
+	"live_units\x18\x03 \x01(\x04R\tliveUnits\x12!\n" +
+	"\fzombie_units\x18\x04 \x01(\x04R\vzombieUnits\x12!\n" +
+	"\fwaiting_jobs\x18\x05 \x01(\x04R\vwaitingJobs\x12/\n" +
+	"\aholders\x18\x06 \x03(\v2\x15.stint.v1.LimitHolderR\aholders\"\xd3\x01\n" +
+	"\vLimitHolder\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x16\n" +
+	"\x06worker\x18\x03 \x01(\tR\x06worker\x12\x1f\n" +
+	"\vinstance_id\x18\x04 \x01(\tR\n" +
+	"instanceId\x12\x14\n" +
+	"\x05units\x18\x05 \x01(\rR\x05units\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
+	"\x06zombie\x18\a \x01(\bR\x06zombie*]\n" +
 	"\vLostContact\x12\x1c\n" +
 	"\x18LOST_CONTACT_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOST_CONTACT_STOP\x10\x01\x12\x19\n" +
@@ -1067,7 +1923,7 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\bOnZombie\x12\x19\n" +
 	"\x15ON_ZOMBIE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eON_ZOMBIE_HOLD\x10\x01\x12\x15\n" +
-	"\x11ON_ZOMBIE_RELEASE\x10\x022\xc7\x03\n" +
+	"\x11ON_ZOMBIE_RELEASE\x10\x022\xf1\x05\n" +
 	"\fQueueService\x12G\n" +
 	"\n" +
 	"ListQueues\x12\x1b.stint.v1.ListQueuesRequest\x1a\x1c.stint.v1.ListQueuesResponse\x12A\n" +
@@ -1076,7 +1932,12 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\vDeleteQueue\x12\x1c.stint.v1.DeleteQueueRequest\x1a\x1d.stint.v1.DeleteQueueResponse\x12G\n" +
 	"\n" +
 	"PauseQueue\x12\x1b.stint.v1.PauseQueueRequest\x1a\x1c.stint.v1.PauseQueueResponse\x12J\n" +
-	"\vResumeQueue\x12\x1c.stint.v1.ResumeQueueRequest\x1a\x1d.stint.v1.ResumeQueueResponseB\x8e\x01\n" +
+	"\vResumeQueue\x12\x1c.stint.v1.ResumeQueueRequest\x1a\x1d.stint.v1.ResumeQueueResponse\x12A\n" +
+	"\bPutLimit\x12\x19.stint.v1.PutLimitRequest\x1a\x1a.stint.v1.PutLimitResponse\x12G\n" +
+	"\n" +
+	"ListLimits\x12\x1b.stint.v1.ListLimitsRequest\x1a\x1c.stint.v1.ListLimitsResponse\x12J\n" +
+	"\vDeleteLimit\x12\x1c.stint.v1.DeleteLimitRequest\x1a\x1d.stint.v1.DeleteLimitResponse\x12P\n" +
+	"\rGetLimitUsage\x12\x1e.stint.v1.GetLimitUsageRequest\x1a\x1f.stint.v1.GetLimitUsageResponseB\x8e\x01\n" +
 	"\fcom.stint.v1B\n" +
 	"QueueProtoP\x01Z1github.com/stintrun/stint/gen/go/stint/v1;stintv1\xa2\x02\x03SXX\xaa\x02\bStint.V1\xca\x02\bStint\\V1\xe2\x02\x14Stint\\V1\\GPBMetadata\xea\x02\tStint::V1b\x06proto3"
 
@@ -1093,7 +1954,7 @@ func file_stint_v1_queue_proto_rawDescGZIP() []byte {
 }
 
 var file_stint_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_stint_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_stint_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_stint_v1_queue_proto_goTypes = []any{
 	(LostContact)(0),              // 0: stint.v1.LostContact
 	(OnZombie)(0),                 // 1: stint.v1.OnZombie
@@ -1112,45 +1973,77 @@ var file_stint_v1_queue_proto_goTypes = []any{
 	(*PauseQueueResponse)(nil),    // 14: stint.v1.PauseQueueResponse
 	(*ResumeQueueRequest)(nil),    // 15: stint.v1.ResumeQueueRequest
 	(*ResumeQueueResponse)(nil),   // 16: stint.v1.ResumeQueueResponse
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*RetryPolicy)(nil),           // 18: stint.v1.RetryPolicy
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*JobCounts)(nil),             // 20: stint.v1.JobCounts
+	(*LimitPolicy)(nil),           // 17: stint.v1.LimitPolicy
+	(*Limit)(nil),                 // 18: stint.v1.Limit
+	(*PutLimitRequest)(nil),       // 19: stint.v1.PutLimitRequest
+	(*PutLimitResponse)(nil),      // 20: stint.v1.PutLimitResponse
+	(*ListLimitsRequest)(nil),     // 21: stint.v1.ListLimitsRequest
+	(*ListLimitsResponse)(nil),    // 22: stint.v1.ListLimitsResponse
+	(*DeleteLimitRequest)(nil),    // 23: stint.v1.DeleteLimitRequest
+	(*DeleteLimitResponse)(nil),   // 24: stint.v1.DeleteLimitResponse
+	(*GetLimitUsageRequest)(nil),  // 25: stint.v1.GetLimitUsageRequest
+	(*GetLimitUsageResponse)(nil), // 26: stint.v1.GetLimitUsageResponse
+	(*KeyUsage)(nil),              // 27: stint.v1.KeyUsage
+	(*LimitHolder)(nil),           // 28: stint.v1.LimitHolder
+	nil,                           // 29: stint.v1.LimitPolicy.MaxUnitsOfEntry
+	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
+	(*RetryPolicy)(nil),           // 31: stint.v1.RetryPolicy
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*JobCounts)(nil),             // 33: stint.v1.JobCounts
 }
 var file_stint_v1_queue_proto_depIdxs = []int32{
-	17, // 0: stint.v1.QueuePolicy.lease:type_name -> google.protobuf.Duration
-	18, // 1: stint.v1.QueuePolicy.retry:type_name -> stint.v1.RetryPolicy
+	30, // 0: stint.v1.QueuePolicy.lease:type_name -> google.protobuf.Duration
+	31, // 1: stint.v1.QueuePolicy.retry:type_name -> stint.v1.RetryPolicy
 	0,  // 2: stint.v1.QueuePolicy.lost_contact:type_name -> stint.v1.LostContact
 	1,  // 3: stint.v1.QueuePolicy.on_zombie:type_name -> stint.v1.OnZombie
-	19, // 4: stint.v1.QueuePause.pause_time:type_name -> google.protobuf.Timestamp
+	32, // 4: stint.v1.QueuePause.pause_time:type_name -> google.protobuf.Timestamp
 	2,  // 5: stint.v1.Queue.policy:type_name -> stint.v1.QueuePolicy
 	3,  // 6: stint.v1.Queue.pause:type_name -> stint.v1.QueuePause
-	20, // 7: stint.v1.Queue.counts:type_name -> stint.v1.JobCounts
-	17, // 8: stint.v1.Queue.oldest_ready_age:type_name -> google.protobuf.Duration
-	19, // 9: stint.v1.Queue.create_time:type_name -> google.protobuf.Timestamp
+	33, // 7: stint.v1.Queue.counts:type_name -> stint.v1.JobCounts
+	30, // 8: stint.v1.Queue.oldest_ready_age:type_name -> google.protobuf.Duration
+	32, // 9: stint.v1.Queue.create_time:type_name -> google.protobuf.Timestamp
 	4,  // 10: stint.v1.ListQueuesResponse.queues:type_name -> stint.v1.Queue
 	4,  // 11: stint.v1.GetQueueResponse.queue:type_name -> stint.v1.Queue
 	2,  // 12: stint.v1.UpdateQueueRequest.policy:type_name -> stint.v1.QueuePolicy
 	4,  // 13: stint.v1.UpdateQueueResponse.queue:type_name -> stint.v1.Queue
 	4,  // 14: stint.v1.PauseQueueResponse.queue:type_name -> stint.v1.Queue
 	4,  // 15: stint.v1.ResumeQueueResponse.queue:type_name -> stint.v1.Queue
-	5,  // 16: stint.v1.QueueService.ListQueues:input_type -> stint.v1.ListQueuesRequest
-	7,  // 17: stint.v1.QueueService.GetQueue:input_type -> stint.v1.GetQueueRequest
-	9,  // 18: stint.v1.QueueService.UpdateQueue:input_type -> stint.v1.UpdateQueueRequest
-	11, // 19: stint.v1.QueueService.DeleteQueue:input_type -> stint.v1.DeleteQueueRequest
-	13, // 20: stint.v1.QueueService.PauseQueue:input_type -> stint.v1.PauseQueueRequest
-	15, // 21: stint.v1.QueueService.ResumeQueue:input_type -> stint.v1.ResumeQueueRequest
-	6,  // 22: stint.v1.QueueService.ListQueues:output_type -> stint.v1.ListQueuesResponse
-	8,  // 23: stint.v1.QueueService.GetQueue:output_type -> stint.v1.GetQueueResponse
-	10, // 24: stint.v1.QueueService.UpdateQueue:output_type -> stint.v1.UpdateQueueResponse
-	12, // 25: stint.v1.QueueService.DeleteQueue:output_type -> stint.v1.DeleteQueueResponse
-	14, // 26: stint.v1.QueueService.PauseQueue:output_type -> stint.v1.PauseQueueResponse
-	16, // 27: stint.v1.QueueService.ResumeQueue:output_type -> stint.v1.ResumeQueueResponse
-	22, // [22:28] is the sub-list for method output_type
-	16, // [16:22] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	1,  // 16: stint.v1.LimitPolicy.on_zombie:type_name -> stint.v1.OnZombie
+	29, // 17: stint.v1.LimitPolicy.max_units_of:type_name -> stint.v1.LimitPolicy.MaxUnitsOfEntry
+	17, // 18: stint.v1.Limit.policy:type_name -> stint.v1.LimitPolicy
+	32, // 19: stint.v1.Limit.create_time:type_name -> google.protobuf.Timestamp
+	17, // 20: stint.v1.PutLimitRequest.policy:type_name -> stint.v1.LimitPolicy
+	18, // 21: stint.v1.PutLimitResponse.limit:type_name -> stint.v1.Limit
+	18, // 22: stint.v1.ListLimitsResponse.limits:type_name -> stint.v1.Limit
+	18, // 23: stint.v1.GetLimitUsageResponse.limit:type_name -> stint.v1.Limit
+	27, // 24: stint.v1.GetLimitUsageResponse.keys:type_name -> stint.v1.KeyUsage
+	28, // 25: stint.v1.KeyUsage.holders:type_name -> stint.v1.LimitHolder
+	32, // 26: stint.v1.LimitHolder.since:type_name -> google.protobuf.Timestamp
+	5,  // 27: stint.v1.QueueService.ListQueues:input_type -> stint.v1.ListQueuesRequest
+	7,  // 28: stint.v1.QueueService.GetQueue:input_type -> stint.v1.GetQueueRequest
+	9,  // 29: stint.v1.QueueService.UpdateQueue:input_type -> stint.v1.UpdateQueueRequest
+	11, // 30: stint.v1.QueueService.DeleteQueue:input_type -> stint.v1.DeleteQueueRequest
+	13, // 31: stint.v1.QueueService.PauseQueue:input_type -> stint.v1.PauseQueueRequest
+	15, // 32: stint.v1.QueueService.ResumeQueue:input_type -> stint.v1.ResumeQueueRequest
+	19, // 33: stint.v1.QueueService.PutLimit:input_type -> stint.v1.PutLimitRequest
+	21, // 34: stint.v1.QueueService.ListLimits:input_type -> stint.v1.ListLimitsRequest
+	23, // 35: stint.v1.QueueService.DeleteLimit:input_type -> stint.v1.DeleteLimitRequest
+	25, // 36: stint.v1.QueueService.GetLimitUsage:input_type -> stint.v1.GetLimitUsageRequest
+	6,  // 37: stint.v1.QueueService.ListQueues:output_type -> stint.v1.ListQueuesResponse
+	8,  // 38: stint.v1.QueueService.GetQueue:output_type -> stint.v1.GetQueueResponse
+	10, // 39: stint.v1.QueueService.UpdateQueue:output_type -> stint.v1.UpdateQueueResponse
+	12, // 40: stint.v1.QueueService.DeleteQueue:output_type -> stint.v1.DeleteQueueResponse
+	14, // 41: stint.v1.QueueService.PauseQueue:output_type -> stint.v1.PauseQueueResponse
+	16, // 42: stint.v1.QueueService.ResumeQueue:output_type -> stint.v1.ResumeQueueResponse
+	20, // 43: stint.v1.QueueService.PutLimit:output_type -> stint.v1.PutLimitResponse
+	22, // 44: stint.v1.QueueService.ListLimits:output_type -> stint.v1.ListLimitsResponse
+	24, // 45: stint.v1.QueueService.DeleteLimit:output_type -> stint.v1.DeleteLimitResponse
+	26, // 46: stint.v1.QueueService.GetLimitUsage:output_type -> stint.v1.GetLimitUsageResponse
+	37, // [37:47] is the sub-list for method output_type
+	27, // [27:37] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_queue_proto_init() }
@@ -1159,13 +2052,14 @@ func file_stint_v1_queue_proto_init() {
 		return
 	}
 	file_stint_v1_job_proto_init()
+	file_stint_v1_queue_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_queue_proto_rawDesc), len(file_stint_v1_queue_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,4 +1,4 @@
-// Queues: one kind of work each, with its policy.
+// Queues: one kind of work each, with its policy. And the limits that bound what runs take over all queues.
 //
 // A queue exists from its first submit, claim or UpdateQueue. Workers subscribe to queues by name; a policy set here
 // holds for every job of the queue that does not say otherwise itself, also for those that wait already.
@@ -24,12 +24,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	QueueService_ListQueues_FullMethodName  = "/stint.v1.QueueService/ListQueues"
-	QueueService_GetQueue_FullMethodName    = "/stint.v1.QueueService/GetQueue"
-	QueueService_UpdateQueue_FullMethodName = "/stint.v1.QueueService/UpdateQueue"
-	QueueService_DeleteQueue_FullMethodName = "/stint.v1.QueueService/DeleteQueue"
-	QueueService_PauseQueue_FullMethodName  = "/stint.v1.QueueService/PauseQueue"
-	QueueService_ResumeQueue_FullMethodName = "/stint.v1.QueueService/ResumeQueue"
+	QueueService_ListQueues_FullMethodName    = "/stint.v1.QueueService/ListQueues"
+	QueueService_GetQueue_FullMethodName      = "/stint.v1.QueueService/GetQueue"
+	QueueService_UpdateQueue_FullMethodName   = "/stint.v1.QueueService/UpdateQueue"
+	QueueService_DeleteQueue_FullMethodName   = "/stint.v1.QueueService/DeleteQueue"
+	QueueService_PauseQueue_FullMethodName    = "/stint.v1.QueueService/PauseQueue"
+	QueueService_ResumeQueue_FullMethodName   = "/stint.v1.QueueService/ResumeQueue"
+	QueueService_PutLimit_FullMethodName      = "/stint.v1.QueueService/PutLimit"
+	QueueService_ListLimits_FullMethodName    = "/stint.v1.QueueService/ListLimits"
+	QueueService_DeleteLimit_FullMethodName   = "/stint.v1.QueueService/DeleteLimit"
+	QueueService_GetLimitUsage_FullMethodName = "/stint.v1.QueueService/GetLimitUsage"
 )
 
 // QueueServiceClient is the client API for QueueService service.
@@ -51,6 +55,17 @@ type QueueServiceClient interface {
 	PauseQueue(ctx context.Context, in *PauseQueueRequest, opts ...grpc.CallOption) (*PauseQueueResponse, error)
 	// Hands out the queue's jobs again. Harmless to repeat.
 	ResumeQueue(ctx context.Context, in *ResumeQueueRequest, opts ...grpc.CallOption) (*ResumeQueueResponse, error)
+	// Sets a limit, making it if there is none. The whole policy is replaced. It acts at once: raised, waiting jobs start;
+	// lowered, no run is stopped, and none starts until there is room again. Errors: ETAG_MISMATCH, TOO_MANY_LIMITS.
+	PutLimit(ctx context.Context, in *PutLimitRequest, opts ...grpc.CallOption) (*PutLimitResponse, error)
+	// Lists limits by name. Errors: PAGE_TOKEN_INVALID.
+	ListLimits(ctx context.Context, in *ListLimitsRequest, opts ...grpc.CallOption) (*ListLimitsResponse, error)
+	// Deletes a limit. Refused LIMIT_IN_USE while jobs that are not finished name it, unless forced: then nothing bounds
+	// them any more. Errors: LIMIT_NOT_FOUND, ETAG_MISMATCH.
+	DeleteLimit(ctx context.Context, in *DeleteLimitRequest, opts ...grpc.CallOption) (*DeleteLimitResponse, error)
+	// Shows which keys of a limit are taken, by which runs, and how many jobs wait for them. Errors: LIMIT_NOT_FOUND,
+	// PAGE_TOKEN_INVALID.
+	GetLimitUsage(ctx context.Context, in *GetLimitUsageRequest, opts ...grpc.CallOption) (*GetLimitUsageResponse, error)
 }
 
 type queueServiceClient struct {
@@ -121,6 +136,46 @@ func (c *queueServiceClient) ResumeQueue(ctx context.Context, in *ResumeQueueReq
 	return out, nil
 }
 
+func (c *queueServiceClient) PutLimit(ctx context.Context, in *PutLimitRequest, opts ...grpc.CallOption) (*PutLimitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PutLimitResponse)
+	err := c.cc.Invoke(ctx, QueueService_PutLimit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queueServiceClient) ListLimits(ctx context.Context, in *ListLimitsRequest, opts ...grpc.CallOption) (*ListLimitsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListLimitsResponse)
+	err := c.cc.Invoke(ctx, QueueService_ListLimits_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queueServiceClient) DeleteLimit(ctx context.Context, in *DeleteLimitRequest, opts ...grpc.CallOption) (*DeleteLimitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteLimitResponse)
+	err := c.cc.Invoke(ctx, QueueService_DeleteLimit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queueServiceClient) GetLimitUsage(ctx context.Context, in *GetLimitUsageRequest, opts ...grpc.CallOption) (*GetLimitUsageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetLimitUsageResponse)
+	err := c.cc.Invoke(ctx, QueueService_GetLimitUsage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // QueueServiceServer is the server API for QueueService service.
 // All implementations must embed UnimplementedQueueServiceServer
 // for forward compatibility.
@@ -140,6 +195,17 @@ type QueueServiceServer interface {
 	PauseQueue(context.Context, *PauseQueueRequest) (*PauseQueueResponse, error)
 	// Hands out the queue's jobs again. Harmless to repeat.
 	ResumeQueue(context.Context, *ResumeQueueRequest) (*ResumeQueueResponse, error)
+	// Sets a limit, making it if there is none. The whole policy is replaced. It acts at once: raised, waiting jobs start;
+	// lowered, no run is stopped, and none starts until there is room again. Errors: ETAG_MISMATCH, TOO_MANY_LIMITS.
+	PutLimit(context.Context, *PutLimitRequest) (*PutLimitResponse, error)
+	// Lists limits by name. Errors: PAGE_TOKEN_INVALID.
+	ListLimits(context.Context, *ListLimitsRequest) (*ListLimitsResponse, error)
+	// Deletes a limit. Refused LIMIT_IN_USE while jobs that are not finished name it, unless forced: then nothing bounds
+	// them any more. Errors: LIMIT_NOT_FOUND, ETAG_MISMATCH.
+	DeleteLimit(context.Context, *DeleteLimitRequest) (*DeleteLimitResponse, error)
+	// Shows which keys of a limit are taken, by which runs, and how many jobs wait for them. Errors: LIMIT_NOT_FOUND,
+	// PAGE_TOKEN_INVALID.
+	GetLimitUsage(context.Context, *GetLimitUsageRequest) (*GetLimitUsageResponse, error)
 	mustEmbedUnimplementedQueueServiceServer()
 }
 
@@ -167,6 +233,18 @@ func (UnimplementedQueueServiceServer) PauseQueue(context.Context, *PauseQueueRe
 }
 func (UnimplementedQueueServiceServer) ResumeQueue(context.Context, *ResumeQueueRequest) (*ResumeQueueResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResumeQueue not implemented")
+}
+func (UnimplementedQueueServiceServer) PutLimit(context.Context, *PutLimitRequest) (*PutLimitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutLimit not implemented")
+}
+func (UnimplementedQueueServiceServer) ListLimits(context.Context, *ListLimitsRequest) (*ListLimitsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListLimits not implemented")
+}
+func (UnimplementedQueueServiceServer) DeleteLimit(context.Context, *DeleteLimitRequest) (*DeleteLimitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteLimit not implemented")
+}
+func (UnimplementedQueueServiceServer) GetLimitUsage(context.Context, *GetLimitUsageRequest) (*GetLimitUsageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetLimitUsage not implemented")
 }
 func (UnimplementedQueueServiceServer) mustEmbedUnimplementedQueueServiceServer() {}
 func (UnimplementedQueueServiceServer) testEmbeddedByValue()                      {}
@@ -297,6 +375,78 @@ func _QueueService_ResumeQueue_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _QueueService_PutLimit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutLimitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueServiceServer).PutLimit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueService_PutLimit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueServiceServer).PutLimit(ctx, req.(*PutLimitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueueService_ListLimits_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListLimitsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueServiceServer).ListLimits(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueService_ListLimits_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueServiceServer).ListLimits(ctx, req.(*ListLimitsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueueService_DeleteLimit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteLimitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueServiceServer).DeleteLimit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueService_DeleteLimit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueServiceServer).DeleteLimit(ctx, req.(*DeleteLimitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueueService_GetLimitUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetLimitUsageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueServiceServer).GetLimitUsage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueService_GetLimitUsage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueServiceServer).GetLimitUsage(ctx, req.(*GetLimitUsageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // QueueService_ServiceDesc is the grpc.ServiceDesc for QueueService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -327,6 +477,22 @@ var QueueService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResumeQueue",
 			Handler:    _QueueService_ResumeQueue_Handler,
+		},
+		{
+			MethodName: "PutLimit",
+			Handler:    _QueueService_PutLimit_Handler,
+		},
+		{
+			MethodName: "ListLimits",
+			Handler:    _QueueService_ListLimits_Handler,
+		},
+		{
+			MethodName: "DeleteLimit",
+			Handler:    _QueueService_DeleteLimit_Handler,
+		},
+		{
+			MethodName: "GetLimitUsage",
+			Handler:    _QueueService_GetLimitUsage_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1,0 +1,196 @@
+package dispatch
+
+import (
+	"container/heap"
+
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
+)
+
+// bands is how many priorities there are.
+const bands = int(job.VeryHigh) / int(job.VeryLow)
+
+// lane is a lane of the store that has READY jobs. It stands in its band if its jobs may fit, or hangs on a key that has
+// no room for them; one whose jobs are all gone stands nowhere.
+type lane struct {
+	store.Lane
+	band   *band
+	place  uint64    // of its first job, or less
+	in     *laneHeap // where it stands; nil: nowhere
+	at     int       // in there
+	hook   *hook     // that let it into its band, to be tried
+	cursor *cursor   // of the match under way; nil: it has not been looked at
+}
+
+// band holds the lanes of a queue and priority whose jobs may fit.
+type band struct {
+	queue *queue
+	lanes laneHeap
+
+	// Of the match under way.
+	rank int64 // of the first job of the first lane, with its age
+	at   int   // among the bands to choose from; -1: it is not
+	due  bool  // its first lane has to be looked at
+}
+
+// hook is where the lanes of a band that take so many units of a full key hang. Once the key has room for them, the first
+// of them stands in its band, and so competes with all others there; the next one follows when that is decided.
+type hook struct {
+	key   *store.Key
+	band  *band
+	units uint32
+	lanes laneHeap
+	tried *lane // that stands in its band
+	next  *hook // of the same key
+}
+
+// laneHeap is a heap of lanes, the oldest head first.
+type laneHeap []*lane
+
+func (h laneHeap) Len() int           { return len(h) }
+func (h laneHeap) Less(i, j int) bool { return h[i].place < h[j].place }
+func (h laneHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i, j
+}
+
+func (h *laneHeap) Push(x any) {
+	l := x.(*lane) //nolint:errcheck,forcetypeassert // of container/heap
+	l.at = len(*h)
+	*h = append(*h, l)
+}
+
+func (h *laneHeap) Pop() any {
+	old := *h
+	l := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return l
+}
+
+// stand moves a lane to another heap; nil: to none.
+func (l *lane) stand(in *laneHeap) {
+	if l.in == in {
+		return
+	}
+	if l.in != nil {
+		heap.Remove(l.in, l.at)
+	}
+	if l.in = in; in != nil {
+		heap.Push(in, l)
+	}
+}
+
+// moved restores the order after the lane's place changed.
+func (l *lane) moved(place uint64) {
+	l.place = place
+	if l.in != nil {
+		heap.Fix(l.in, l.at)
+	}
+}
+
+// entered follows a job that became READY in a lane.
+func (d *Dispatcher) entered(s store.Lane, place uint64) {
+	l, _ := s.Mark().(*lane)
+	if l == nil {
+		l = &lane{Lane: s}
+		s.SetMark(l)
+	}
+	if l.band == nil {
+		q := d.queue(s.Queue())
+		q.lanes++
+		l.band, l.place = q.band(s.Priority()), place
+		l.stand(&l.band.lanes)
+	} else if place < l.place {
+		l.moved(place)
+	}
+	d.activate(l.band.queue)
+}
+
+// left follows a job that left a lane.
+func (d *Dispatcher) left(s store.Lane) {
+	l, _ := s.Mark().(*lane)
+	if l == nil || l.band == nil || s.Len() > 0 {
+		return
+	}
+	if h := hookOf(l); h != nil {
+		l.stand(nil)
+		h.tidy()
+	}
+	l.stand(nil)
+	d.decided(l)
+	q := l.band.queue
+	q.lanes--
+	l.band = nil
+	d.forget(q)
+}
+
+// hookOf is the hook that the lane hangs on; nil if it stands in its band, or nowhere.
+func hookOf(l *lane) *hook {
+	if l.in == nil || l.in == &l.band.lanes {
+		return nil
+	}
+	for _, u := range l.Keys() {
+		for h, _ := u.Key.Mark.(*hook); h != nil; h = h.next {
+			if l.in == &h.lanes {
+				return h
+			}
+		}
+	}
+	return nil
+}
+
+// hang takes a lane from its band until the key has room.
+func (d *Dispatcher) hang(l *lane, u store.KeyUse) {
+	first, _ := u.Key.Mark.(*hook)
+	h := first
+	for h != nil && (h.band != l.band || h.units != u.Units) {
+		h = h.next
+	}
+	if h == nil {
+		h = &hook{key: u.Key, band: l.band, units: u.Units, next: first}
+		u.Key.Mark = h
+	}
+	l.stand(&h.lanes)
+	d.decided(l)
+}
+
+// tidy forgets a hook that nothing hangs on.
+func (h *hook) tidy() {
+	if len(h.lanes) > 0 || h.tried != nil {
+		return
+	}
+	first, _ := h.key.Mark.(*hook)
+	if first == h {
+		if h.next == nil {
+			h.key.Mark = nil
+		} else {
+			h.key.Mark = h.next
+		}
+		return
+	}
+	for o := first; o != nil; o = o.next {
+		if o.next == h {
+			o.next = h.next
+			return
+		}
+	}
+}
+
+// decided ends a lane's try: it got a run, hangs, or is empty. The next one of its hook may be tried.
+func (d *Dispatcher) decided(l *lane) {
+	if h := l.hook; h != nil {
+		l.hook, h.tried = nil, nil
+		d.freed = append(d.freed, h.key)
+		h.tidy()
+	}
+}
+
+// gaveBack notes that units of the keys were given back. The next match sees to it.
+func (d *Dispatcher) gaveBack(keys []store.KeyUse) {
+	for _, u := range keys {
+		if u.Key.Mark != nil {
+			d.freed = append(d.freed, u.Key)
+		}
+	}
+}
