@@ -177,8 +177,8 @@ func (r *submitRun) create(item *submission) (result, error) {
 	if r.full {
 		return result{err: errStorageFull}, nil
 	}
-	if err := allowUses(r.tx, item.spec.Limits); err != nil {
-		return result{err: err}, nil
+	if refused := allowUses(r.tx, item.spec.Limits); refused != nil {
+		return result{err: refused}, nil
 	}
 	if r.queue == nil || r.queue.Name != item.spec.Queue {
 		queue, err := r.tx.MakeQueue(item.spec.Queue)

@@ -177,8 +177,11 @@ func TestDigestFields(t *testing.T) {
 		}
 	}
 	for _, limits := range [][]*stintv1.LimitUse{
-		{{Name: "gpu", Key: "a", Units: 2}}, {{Name: "gpu", Key: "b", Units: 2}, {Name: "db"}}, {{Name: "gpu", Key: "a", Units: 3}, {Name: "db"}},
-		{{Name: "gpu", Key: "a", Units: 2}, {Name: "db", Key: "a"}}, {{Name: "gpu", Key: "a"}, {Name: "db", Units: 2}},
+		{{Name: "gpu", Key: "a", Units: 2}},
+		{{Name: "gpu", Key: "b", Units: 2}, {Name: "db"}},
+		{{Name: "gpu", Key: "a", Units: 3}, {Name: "db"}},
+		{{Name: "gpu", Key: "a", Units: 2}, {Name: "db", Key: "a"}},
+		{{Name: "gpu", Key: "a"}, {Name: "db", Units: 2}},
 	} {
 		m := wholeSpec()
 		m.Limits = limits

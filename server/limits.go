@@ -260,7 +260,7 @@ func wireUses(uses []job.LimitUse) []*stintv1.LimitUse {
 }
 
 // allowUses says why a new job cannot take what it asks for.
-func allowUses(r store.Reader, uses []job.LimitUse) error {
+func allowUses(r store.Reader, uses []job.LimitUse) *refusal {
 	for _, u := range uses {
 		l := r.Limit(u.Limit)
 		if l == nil {

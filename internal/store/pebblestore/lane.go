@@ -215,7 +215,7 @@ func (s *state) laneOf(q *queue, j *job.Job) *lane {
 func (s *state) hashOf(p job.Priority, uses []job.LimitUse) uint64 {
 	var h maphash.Hash
 	h.SetSeed(s.seed)
-	_ = h.WriteByte(byte(p)) //nolint:errcheck // it never fails
+	_ = h.WriteByte(byte(p))
 	for i := range uses {
 		maphash.WriteComparable(&h, uses[i])
 	}

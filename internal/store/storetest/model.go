@@ -51,8 +51,11 @@ var modelQueues = []string{"a", "b"}
 
 // modelUses are what jobs take: nothing, a key of their own, several, other units of the same.
 var modelUses = [][]job.LimitUse{
-	nil, {{Limit: "l", Units: 1}}, {{Limit: "l", Key: "k", Units: 2}, {Limit: "m", Units: 1}},
-	{{Limit: "l", Key: "k", Units: 3}, {Limit: "m", Units: 1}}, {{Limit: "l", Key: "j", Units: 1}, {Limit: "l", Key: "k", Units: 1}},
+	nil,
+	{{Limit: "l", Units: 1}},
+	{{Limit: "l", Key: "k", Units: 2}, {Limit: "m", Units: 1}},
+	{{Limit: "l", Key: "k", Units: 3}, {Limit: "m", Units: 1}},
+	{{Limit: "l", Key: "j", Units: 1}, {Limit: "l", Key: "k", Units: 1}},
 }
 
 func (m *model) submitSome(r *rapid.T) {
