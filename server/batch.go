@@ -177,8 +177,8 @@ func (r *submitRun) create(item *submission) (result, error) {
 	if r.full {
 		return result{err: errStorageFull}, nil
 	}
-	if refused := allowUses(r.tx, item.spec.Limits); refused != nil {
-		return result{err: refused}, nil
+	if refused, is := refuseUses(r.tx, item.spec.Limits); is {
+		return refused, nil
 	}
 	if r.queue == nil || r.queue.Name != item.spec.Queue {
 		queue, err := r.tx.MakeQueue(item.spec.Queue)

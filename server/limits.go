@@ -259,24 +259,24 @@ func wireUses(uses []job.LimitUse) []*stintv1.LimitUse {
 	return all
 }
 
-// allowUses says why a new job cannot take what it asks for.
-func allowUses(r store.Reader, uses []job.LimitUse) *refusal {
+// refuseUses says why a new job cannot take what it asks for; false if it can.
+func refuseUses(r store.Reader, uses []job.LimitUse) (refused result, is bool) {
 	for _, u := range uses {
 		l := r.Limit(u.Limit)
 		if l == nil {
-			return &refusal{
+			return result{err: &refusal{
 				code: codes.NotFound, reason: stintv1.Reason_REASON_LIMIT_NOT_FOUND, field: "limits",
 				message: fmt.Sprintf("no limit has the name %q", u.Limit),
-			}
+			}}, true
 		}
 		if most := l.Policy.MaxOf(u.Key); u.Units > most {
-			return &refusal{
+			return result{err: &refusal{
 				code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_UNITS_OVER_LIMIT, field: "limits",
 				message: fmt.Sprintf("it takes %d units of key %q of limit %q, whose maximum is %d: it could never run", u.Units, clip(u.Key), u.Limit, most),
-			}
+			}}, true
 		}
 	}
-	return nil
+	return result{}, false
 }
 
 // limitInUse refuses to delete a limit that so many unfinished jobs name.
