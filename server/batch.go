@@ -92,7 +92,7 @@ func (s *Server) newSubmission(m *stintv1.JobSpec, trace traceContext, scratch *
 		trace.parent, trace.state = traceFrom(own.GetTraceparent(), own.GetTracestate())
 	}
 	spec.Traceparent, spec.Tracestate = trace.parent, trace.state
-	spec.Digest = digest(m, payload, scratch)
+	spec.Digest = digest(m, payload, spec.Limits, scratch)
 	item.spec = &spec
 	return item
 }

@@ -41,8 +41,8 @@ const (
 )
 
 // digest is what a repeated id is compared by: a hash of the fields as they were sent, without id and trace context.
-// payload is the payload's bytes. scratch is overwritten and grows.
-func digest(m *stintv1.JobSpec, payload []byte, scratch *[]byte) [16]byte {
+// payload is the payload's bytes, uses what it takes, in the order in which jobs keep it. scratch is overwritten and grows.
+func digest(m *stintv1.JobSpec, payload []byte, uses []job.LimitUse, scratch *[]byte) [16]byte {
 	b := (*scratch)[:0]
 	b = appendField(b, tagQueue, m.GetQueue())
 	switch m.GetPayload().GetContent().(type) {
@@ -71,7 +71,7 @@ func digest(m *stintv1.JobSpec, payload []byte, scratch *[]byte) [16]byte {
 		b = appendField(b, tagSubject, m.GetSubject())
 	}
 	b = appendDuration(b, tagTimeout, m.GetTimeout())
-	for _, u := range usesFrom(m.GetLimits()) { // in whatever order they come
+	for _, u := range uses {
 		b = appendField(appendField(b, tagLimit, u.Limit), tagLimit, u.Key)
 		b = appendNumber(b, tagLimit, uint64(u.Units))
 	}

@@ -22,7 +22,7 @@ func digestOf(t *testing.T, m *stintv1.JobSpec) string {
 		t.Fatal(err)
 	}
 	scratch := []byte("left from another job")
-	d := digest(m, payload, &scratch)
+	d := digest(m, payload, usesFrom(m.GetLimits()), &scratch)
 	return hex.EncodeToString(d[:])
 }
 

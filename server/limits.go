@@ -223,11 +223,12 @@ func checkUses(uses []*stintv1.LimitUse) error {
 		return invalid("limits", "at most %d; these are %d", job.LimitsMax, len(uses))
 	}
 	for i, u := range uses {
-		if err := checkName(fmt.Sprintf("limits[%d].name", i), "limit", u.GetName()); err != nil {
-			return err
+		// What a good job's fields are called is not worth its price.
+		if checkName("", "limit", u.GetName()) != nil {
+			return checkName(fmt.Sprintf("limits[%d].name", i), "limit", u.GetName())
 		}
-		if err := checkText(fmt.Sprintf("limits[%d].key", i), u.GetKey(), limitKeyMax); err != nil {
-			return err
+		if checkText("", u.GetKey(), limitKeyMax) != nil {
+			return checkText(fmt.Sprintf("limits[%d].key", i), u.GetKey(), limitKeyMax)
 		}
 		for _, other := range uses[:i] {
 			if other.GetName() == u.GetName() && other.GetKey() == u.GetKey() {

@@ -58,6 +58,8 @@ A running server is used only if --server is on the command line. Its finished j
 	flags.IntVar(&c.Streams, "streams", 4, "submit streams")
 	flags.IntVar(&c.Workers, "workers", 8, "worker streams")
 	flags.IntVar(&c.Runs, "runs", 5, "runs of each scenario")
+	flags.IntVar(&c.Limits, "limits", 0, "limits that each job names, at most 8; nothing waits for them")
+	flags.IntVar(&c.Keys, "keys", 1000, "keys of each limit")
 	flags.IntVar(&c.Backlog, "backlog", 0, "also measure with so many jobs waiting")
 	return cmd
 }

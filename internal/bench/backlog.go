@@ -61,7 +61,7 @@ func backlog(ctx context.Context, t *target, c Config) (*Backlog, error) {
 // drainSmall fills and drains a small backlog until enough jobs went through. The workers stay connected and ask for
 // nothing while it fills. A round is timed between the first and the last acknowledged finish.
 func (b *Backlog) drainSmall(ctx context.Context, t *target, c Config) error {
-	l := newLoad(ctx, t, batched(c), b.Drained, c.Payload)
+	l := newLoad(ctx, t, batched(c), b.Drained, c)
 	defer l.close()
 	if err := l.openWorkers(); err != nil {
 		return err
@@ -88,7 +88,7 @@ func (b *Backlog) drainSmall(ctx context.Context, t *target, c Config) error {
 
 // drainLarge fills the large backlog, reads memory on the way, restarts the server, and drains a part.
 func (b *Backlog) drainLarge(ctx context.Context, t *target, c Config) error {
-	l := newLoad(ctx, t, batched(c), b.Jobs, c.Payload)
+	l := newLoad(ctx, t, batched(c), b.Jobs, c)
 	defer l.close()
 	var err error
 	if b.LowRSS, err = l.fill(ctx, 0, b.LowJobs); err != nil {

@@ -23,6 +23,9 @@ func Run(ctx context.Context, c Config) (Report, error) {
 		return r, err
 	}
 	r.Environment.Payload, r.Environment.Batch = c.Payload, c.Batch
+	if c.Limits > 0 {
+		r.Environment.Limits, r.Environment.Keys = c.Limits, c.Keys
+	}
 	r.Environment.Streams, r.Environment.Workers = c.Streams, c.Workers
 	for _, s := range scenarios() {
 		if !slices.Contains(c.Scenarios, s.name) {

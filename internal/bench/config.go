@@ -44,6 +44,10 @@ type Config struct {
 	Workers int
 	// Runs is how often each scenario runs; results are medians. Zero means 5.
 	Runs int
+	// Limits is how many limits each job names, at most 8; they are never full. Zero: none.
+	Limits int
+	// Keys is how many keys each limit has; zero means 1,000.
+	Keys int
 	// Backlog is the number of waiting jobs to measure with, at least 10,000; zero leaves that scenario out.
 	Backlog int
 	// Version is the version of stint to report.
@@ -59,7 +63,7 @@ func (c Config) withDefaults() Config {
 	if c.Data == "" {
 		c.Data = "."
 	}
-	for value, preset := range map[*int]int{&c.Payload: 100, &c.Batch: 50, &c.Streams: 4, &c.Workers: 8, &c.Runs: 5} {
+	for value, preset := range map[*int]int{&c.Payload: 100, &c.Batch: 50, &c.Streams: 4, &c.Workers: 8, &c.Runs: 5, &c.Keys: 1000} {
 		if *value == 0 {
 			*value = preset
 		}
@@ -90,6 +94,8 @@ func (c Config) Validate() error {
 		{"streams", c.Streams, 1, 64},
 		{"workers", c.Workers, 1, 64},
 		{"runs", c.Runs, 1, 1000},
+		{"limits", c.Limits, 0, len(limitNames)},
+		{"keys", c.Keys, 1, 1 << 24},
 	} {
 		if bound.value < bound.least || bound.value > bound.most {
 			faults = append(faults, fmt.Errorf("%s is %d, not in %d to %d", bound.name, bound.value, bound.least, bound.most))

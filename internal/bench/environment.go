@@ -24,6 +24,9 @@ type Environment struct {
 	Version string `json:"version"`
 	// Payload is the size of a job's payload in bytes.
 	Payload int `json:"payload"`
+	// Limits is how many limits a job names, Keys how many keys each of them has.
+	Limits int `json:"limits,omitempty"`
+	Keys   int `json:"keys,omitempty"`
 	// Batch is the number of jobs a message, where the scenario does not say otherwise.
 	Batch int `json:"batch"`
 	// Streams is the number of Submit streams, where the scenario does not say otherwise.

@@ -15,7 +15,7 @@ const interruptCallers = 64
 // told. That is a little more than the server's part of it: the request's way to the server is in it too.
 func interrupt(ctx context.Context, t *target, c Config, jobs int) ([]sample, error) {
 	jobs = min(jobs, latencyMost)
-	l := newLoad(ctx, t, shape{batch: 1, window: latencyMost, workers: c.Workers, room: jobs}, jobs, c.Payload)
+	l := newLoad(ctx, t, shape{batch: 1, window: latencyMost, workers: c.Workers, room: jobs}, jobs, c)
 	defer l.close()
 	d := newDelays()
 	l.told, l.outcome, l.ends = d.started, interrupted, stintv1.JobState_JOB_STATE_CANCELLED

@@ -61,7 +61,7 @@ func (d *delays) quantiles() Quantiles {
 // latency measures the time from when a job should be sent to when a worker has it, at a fixed rate.
 func latency(ctx context.Context, t *target, c Config, jobs int) ([]sample, error) {
 	jobs = min(jobs, latencyMost)
-	l := newLoad(ctx, t, shape{batch: 1, window: latencyMost, workers: c.Workers, room: 500 * c.Workers}, jobs, c.Payload)
+	l := newLoad(ctx, t, shape{batch: 1, window: latencyMost, workers: c.Workers, room: 500 * c.Workers}, jobs, c)
 	defer l.close()
 	if err := l.openWorkers(); err != nil {
 		return l.failed(Latency, err)

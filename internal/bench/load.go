@@ -27,8 +27,10 @@ type load struct {
 
 	target   *target
 	queue    string
-	contents []byte // random bytes that payloads are cut from
-	size     int    // of a payload
+	contents []byte   // random bytes that payloads are cut from
+	size     int      // of a payload
+	limits   int      // that each job names
+	keys     []string // of each limit
 	began    func(job int)
 	told     func(job int) // not nil: workers hold runs until they are told to stop
 	outcome  outcome       // of every run
@@ -40,12 +42,15 @@ type load struct {
 }
 
 // newLoad makes a load of the given number of jobs. The caller ends it with close.
-func newLoad(ctx context.Context, t *target, s shape, jobs, payload int) *load {
+func newLoad(ctx context.Context, t *target, s shape, jobs int, c Config) *load {
 	l := &load{
-		tally: newTally(jobs), shape: s, target: t, size: payload, contents: randomBytes(payload + 1<<16),
+		tally: newTally(jobs), shape: s, target: t, size: c.Payload, contents: randomBytes(c.Payload + 1<<16), limits: c.Limits,
 		outcome: successful, ends: stintv1.JobState_JOB_STATE_SUCCEEDED,
 	}
 	l.queue = "bench/" + l.ids.set
+	for i := range c.Keys {
+		l.keys = append(l.keys, fmt.Sprint("key-", i))
+	}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	return l
 }
@@ -100,9 +105,24 @@ func (l *load) batchOf(from, to int) []*stintv1.JobSpec {
 		s.spec.Id = names[i*idLen : (i+1)*idLen]
 		s.spec.Queue = l.queue
 		s.spec.Payload = &s.payload
+		s.spec.Limits = l.usesOf(from + i)
 		specs[i] = &s.spec
 	}
 	return specs
+}
+
+// usesOf is what a job takes: of each limit one unit of a key, seldom the same ones together.
+func (l *load) usesOf(job int) []*stintv1.LimitUse {
+	if l.limits == 0 {
+		return nil
+	}
+	slab := make([]stintv1.LimitUse, l.limits)
+	uses := make([]*stintv1.LimitUse, l.limits)
+	for i := range slab {
+		slab[i].Name, slab[i].Key = limitNames[i], l.keys[job*(2*i+1)%len(l.keys)]
+		uses[i] = &slab[i]
+	}
+	return uses
 }
 
 // checkSubmit counts the answers to a message of jobs.

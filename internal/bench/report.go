@@ -77,7 +77,11 @@ func (r Report) WriteTable(w io.Writer) error {
 	if e.FsyncMicros > 0 {
 		fmt.Fprintf(w, "store on %s, one fdatasync %.0f µs (median of %d appends of 4 KiB)\n", e.FS, e.FsyncMicros, syncAppends)
 	}
-	fmt.Fprintf(w, "payload %d B, batch %d, %d submit streams, %d workers\n\n", e.Payload, e.Batch, e.Streams, e.Workers)
+	fmt.Fprintf(w, "payload %d B, batch %d, %d submit streams, %d workers", e.Payload, e.Batch, e.Streams, e.Workers)
+	if e.Limits > 0 {
+		fmt.Fprintf(w, ", %d limits a job of %d keys each", e.Limits, e.Keys)
+	}
+	fmt.Fprint(w, "\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "scenario\truns\tjobs\tjobs/s\tmin\tmax\tserver µs/job\tclient µs/job\twall s\terrors\t")
 	for _, s := range r.Results {

@@ -50,7 +50,7 @@ func oneByOne(c Config) shape {
 
 // submitThenDrain measures a submit of all jobs, then work on them.
 func submitThenDrain(ctx context.Context, t *target, c Config, s shape, jobs int, prefix string) ([]sample, error) {
-	l := newLoad(ctx, t, s, jobs, c.Payload)
+	l := newLoad(ctx, t, s, jobs, c)
 	defer l.close()
 	m := t.meter()
 	l.submit(0, jobs)
@@ -72,7 +72,7 @@ func submitThenDrain(ctx context.Context, t *target, c Config, s shape, jobs int
 
 // life measures submit, dispatch and finish of all jobs at once.
 func life(ctx context.Context, t *target, c Config, s shape, jobs int, prefix string) ([]sample, error) {
-	l := newLoad(ctx, t, s, jobs, c.Payload)
+	l := newLoad(ctx, t, s, jobs, c)
 	defer l.close()
 	if err := l.openWorkers(); err != nil {
 		return l.failed(prefix+Life, err)
@@ -91,7 +91,7 @@ func life(ctx context.Context, t *target, c Config, s shape, jobs int, prefix st
 
 // unary measures submit and work by unary calls.
 func unary(ctx context.Context, t *target, c Config, jobs int) ([]sample, error) {
-	l := newLoad(ctx, t, shape{batch: 1}, jobs, c.Payload)
+	l := newLoad(ctx, t, shape{batch: 1}, jobs, c)
 	defer l.close()
 	m := t.meter()
 	l.submitUnary(unaryCallers)

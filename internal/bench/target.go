@@ -27,7 +27,7 @@ type target struct {
 func openTarget(ctx context.Context, c Config) (*target, error) {
 	t := &target{}
 	if c.Server != "" {
-		return t, t.dial(c.Server)
+		return t, errors.Join(t.dial(c.Server), t.putLimits(ctx, c.Limits))
 	}
 	data, err := os.MkdirTemp(c.Data, "stint-bench-")
 	if err != nil {
@@ -37,7 +37,25 @@ func openTarget(ctx context.Context, c Config) (*target, error) {
 	if err := t.start(ctx); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(data))
 	}
+	if err := t.putLimits(ctx, c.Limits); err != nil {
+		return nil, errors.Join(err, t.close())
+	}
 	return t, nil
+}
+
+var limitNames = [...]string{"bench/0", "bench/1", "bench/2", "bench/3", "bench/4", "bench/5", "bench/6", "bench/7"}
+
+// putLimits makes the limits that jobs name, so wide that nothing waits for them.
+func (t *target) putLimits(ctx context.Context, n int) error {
+	for _, name := range limitNames[:n] {
+		_, err := stintv1.NewQueueServiceClient(t.conns[0]).PutLimit(ctx, &stintv1.PutLimitRequest{
+			Name: name, Policy: &stintv1.LimitPolicy{MaxUnits: 1 << 30},
+		})
+		if err != nil {
+			return fmt.Errorf("make limit %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func (t *target) start(ctx context.Context) error {

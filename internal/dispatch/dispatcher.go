@@ -76,6 +76,7 @@ type Dispatcher struct {
 	zombies   map[uint64]*zombie
 	queues    map[string]*queue
 	active    []*queue
+	cursors   []*cursor           // for the next match
 	freed     []*store.Key        // with hooks, and maybe with room
 	loosened  map[string]struct{} // limits whose policy has changed
 	waiting   int                 // pools that stand in lines

@@ -33,7 +33,7 @@ type matcher struct {
 	due     []*band  // whose first lane has to be looked at
 	order   order
 	looked  []*lane // that have a cursor
-	room    map[*store.Key]uint64
+	given   []*store.Key // of which it gives units
 	changes []store.Change
 	claims  int
 	failed  bool
@@ -173,15 +173,6 @@ func (m *matcher) look(b *band) {
 	}
 }
 
-// roomFor is how many more units of the key this match may give.
-func (m *matcher) roomFor(k *store.Key) uint64 {
-	left, ok := m.room[k]
-	if !ok {
-		left = k.Room()
-	}
-	return left
-}
-
 // tryFreed lets the first lane of each hook of the keys that were given back stand in its band, if its jobs fit.
 func (m *matcher) tryFreed() {
 	d := m.d
@@ -189,7 +180,7 @@ func (m *matcher) tryFreed() {
 		k := d.freed[len(d.freed)-1]
 		d.freed[len(d.freed)-1] = nil
 		d.freed = d.freed[:len(d.freed)-1]
-		room := m.roomFor(k)
+		room := k.Room()
 		for h, _ := k.Mark.(*hook); h != nil; h = h.next {
 			if h.tried != nil || len(h.lanes) == 0 || uint64(h.units) > room {
 				continue
@@ -228,8 +219,8 @@ func (m *matcher) settle(b *band) (short *lane) {
 		}
 		c := l.cursor
 		if c == nil {
-			c = &cursor{chunk: chunkMin}
-			if len(l.Keys()) > 0 {
+			c = m.cursor()
+			if c.chunk = chunkMin; len(l.Keys()) > 0 {
 				c.chunk = chunkKeyed
 			}
 			l.cursor = c
@@ -253,10 +244,21 @@ func (m *matcher) settle(b *band) (short *lane) {
 	return nil
 }
 
+// cursor returns a fresh cursor.
+func (m *matcher) cursor() *cursor {
+	free := m.d.cursors
+	if len(free) == 0 {
+		return &cursor{}
+	}
+	c := free[len(free)-1]
+	m.d.cursors = free[:len(free)-1]
+	return c
+}
+
 // full tells the first of the lane's keys that has no room for a job; false if all have.
 func (m *matcher) full(l *lane) (store.KeyUse, bool) {
 	for _, u := range l.Keys() {
-		if uint64(u.Units) > m.roomFor(u.Key) {
+		if uint64(u.Units) > u.Key.Room() {
 			return u, true
 		}
 	}
@@ -345,10 +347,10 @@ func (m *matcher) give(l *lane, j *job.Job, p *pool) bool {
 func (m *matcher) take(l *lane) {
 	l.band.queue.room--
 	for _, u := range l.Keys() {
-		if m.room == nil {
-			m.room = map[*store.Key]uint64{}
+		if u.Key.Given == 0 {
+			m.given = append(m.given, u.Key)
 		}
-		m.room[u.Key] = m.roomFor(u.Key) - uint64(u.Units)
+		u.Key.Given += uint64(u.Units)
 	}
 	m.d.decided(l)
 }
@@ -386,13 +388,15 @@ func (m *matcher) end() {
 		b.due = false
 	}
 	for _, l := range m.looked {
-		l.cursor = nil
+		*l.cursor = cursor{}
+		d.cursors, l.cursor = append(d.cursors, l.cursor), nil
 		if l.band != nil && l.in == nil {
 			l.stand(&l.band.lanes)
 		}
 	}
-	if m.failed { // what its runs would have taken is free
-		for k := range m.room {
+	for _, k := range m.given {
+		k.Given = 0
+		if m.failed { // what its runs would have taken is free
 			d.gaveBack([]store.KeyUse{{Key: k}})
 		}
 	}

@@ -189,6 +189,7 @@ type Key struct {
 	Waiting       uint64 // READY jobs that name it
 	Refs          int    // the store's own: the lanes, live runs and zombies that name the key
 	Mark          any    // the observer's own
+	Given         uint64 // the observer's own: units that it is about to give
 }
 
 // KeyLimit is a limit as its keys see it.
@@ -197,12 +198,12 @@ type KeyLimit struct {
 	Policy *job.LimitPolicy // in force; nil: the limit was deleted
 }
 
-// Room is how many more units may be taken.
+// Room is how many more units may be given.
 func (k *Key) Room() uint64 {
 	if k.Limit.Policy == nil {
 		return math.MaxUint64
 	}
-	return k.Limit.Policy.Room(k.Name, k.Live, k.Zombies)
+	return k.Limit.Policy.Room(k.Name, k.Live+k.Given, k.Zombies)
 }
 
 // KeyUsage is what a key is at the moment.

@@ -203,14 +203,14 @@ func (s *Store) stepOf(c *store.Change) step {
 		st.new = c.New.State
 	}
 	if st.old == job.Ready {
-		st.from = s.state.laneOf(q, c.Old)
+		st.from, _ = s.state.laneOf(q, c.Old)
 		c.Left = st.from
 		s.touch(st.from)
 	}
 	if st.new == job.Ready {
-		st.to = s.state.laneOf(q, c.New)
-		if st.to == nil {
-			st.to = s.state.makeLane(q, c.New)
+		var hash uint64
+		if st.to, hash = s.state.laneOf(q, c.New); st.to == nil {
+			st.to = s.state.makeLane(q, c.New, hash)
 			s.building.born = append(s.building.born, st.to)
 		}
 		c.Entered = st.to

@@ -39,6 +39,7 @@ type lane struct {
 	tail     uint64  // the highest ready sequence the lane ever had
 	trimmed  uint64  // places before this one are in segments of their own, or gone
 	count    int     // READY jobs in the lane
+	hash     uint64  // of what its jobs take
 	next     *lane   // another one of the queue with the same hash
 	mark     any
 }
@@ -200,16 +201,17 @@ func (l *lane) shrink() {
 	}
 }
 
-// laneOf returns the lane that j waits in, as state has it; nil if there is none.
-func (s *state) laneOf(q *queue, j *job.Job) *lane {
+// laneOf returns the lane that j waits in, as state has it; nil if there is none. It tells the hash of what j takes.
+func (s *state) laneOf(q *queue, j *job.Job) (l *lane, hash uint64) {
 	if len(j.Spec.Limits) == 0 {
-		return q.lanes[bandIndex(j.Spec.Priority)]
+		return q.lanes[bandIndex(j.Spec.Priority)], 0
 	}
-	l := q.keyed[s.hashOf(j.Spec.Priority, j.Spec.Limits)]
+	hash = s.hashOf(j.Spec.Priority, j.Spec.Limits)
+	l = q.keyed[hash]
 	for l != nil && !l.isOf(j) {
 		l = l.next
 	}
-	return l
+	return l, hash
 }
 
 func (s *state) hashOf(p job.Priority, uses []job.LimitUse) uint64 {
@@ -237,8 +239,8 @@ func (l *lane) isOf(j *job.Job) bool {
 }
 
 // makeLane makes the lane that j waits in.
-func (s *state) makeLane(q *queue, j *job.Job) *lane {
-	l := &lane{number: s.nextLane, queue: q, priority: j.Spec.Priority, pos: s.nextReady, trimmed: s.nextReady}
+func (s *state) makeLane(q *queue, j *job.Job, hash uint64) *lane {
+	l := &lane{number: s.nextLane, queue: q, priority: j.Spec.Priority, hash: hash, pos: s.nextReady, trimmed: s.nextReady}
 	s.nextLane++
 	if len(j.Spec.Limits) > 0 {
 		l.keys = s.keysOf(make([]store.KeyUse, 0, len(j.Spec.Limits)), j.Spec.Limits)
@@ -253,12 +255,11 @@ func (s *state) putLane(l *lane) {
 	if len(l.keys) == 0 {
 		l.queue.lanes[bandIndex(l.priority)] = l
 	} else {
-		h := s.hashOf(l.priority, usesOf(l.keys))
 		if l.queue.keyed == nil {
 			l.queue.keyed = map[uint64]*lane{}
 		}
-		l.next = l.queue.keyed[h]
-		l.queue.keyed[h] = l
+		l.next = l.queue.keyed[l.hash]
+		l.queue.keyed[l.hash] = l
 	}
 	if s.cold {
 		s.lanes[l.number] = l
@@ -271,17 +272,16 @@ func (s *state) settle(touched []*lane) {
 		if l.dead || l.count > 0 || len(l.keys) == 0 {
 			continue
 		}
-		h := s.hashOf(l.priority, usesOf(l.keys))
-		switch first := l.queue.keyed[h]; {
+		switch first := l.queue.keyed[l.hash]; {
 		case first != l:
 			for first.next != l {
 				first = first.next
 			}
 			first.next = l.next
 		case l.next != nil:
-			l.queue.keyed[h] = l.next
+			l.queue.keyed[l.hash] = l.next
 		default:
-			delete(l.queue.keyed, h)
+			delete(l.queue.keyed, l.hash)
 		}
 		s.letGo(l.keys)
 		if s.cold {

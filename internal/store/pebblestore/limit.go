@@ -293,12 +293,16 @@ func usesOf(keys []store.KeyUse) []job.LimitUse {
 // writeUses writes what a job, a lane, a run or a zombie takes, each as a field of the number.
 func writeUses(w *writer, field protowire.Number, uses []job.LimitUse, names names) {
 	for i := range uses {
-		w.message(field, func(w *writer) {
-			w.uint(1, uint64(names.limitNumber(uses[i].Limit)))
-			w.str(2, uses[i].Key)
-			w.uint(3, uint64(uses[i].Units))
-		})
+		writeUse(w, field, uses[i], names)
 	}
+}
+
+func writeUse(w *writer, field protowire.Number, u job.LimitUse, names names) {
+	w.message(field, func(w *writer) {
+		w.uint(1, uint64(names.limitNumber(u.Limit)))
+		w.str(2, u.Key)
+		w.uint(3, uint64(u.Units))
+	})
 }
 
 // readUse reads one of them.

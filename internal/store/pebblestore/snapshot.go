@@ -106,7 +106,9 @@ func writeLane(w *writer, l *lane, names names) {
 	w.uint(5, uint64(l.count))
 	w.uint(6, l.trimmed)
 	w.uint(7, l.number)
-	writeUses(w, 8, usesOf(l.keys), names)
+	for _, u := range l.keys {
+		writeUse(w, 8, job.LimitUse{Limit: u.Key.Limit.Name, Key: u.Key.Name, Units: u.Units}, names)
+	}
 }
 
 // readSnapshot fills a fresh state, whose queues are known, and returns the number of its batch.
@@ -230,7 +232,7 @@ func (s *state) readLane(raw []byte) (*lane, error) {
 	if r.err != nil || l.queue == nil || !knownBand(l.priority) {
 		return nil, errRecord
 	}
-	l.keys = s.keysOf(nil, uses)
+	l.keys, l.hash = s.keysOf(nil, uses), s.hashOf(l.priority, uses)
 	return l, nil
 }
 
