@@ -20,6 +20,7 @@ type lane struct {
 	at     int       // in there
 	hook   *hook     // that let it into its band, to be tried
 	cursor *cursor   // of the match under way; nil: it has not been looked at
+	since  int64     // when its first job was first found not to fit; 0: it was not
 }
 
 // band holds the lanes of a queue and priority whose jobs may fit.
@@ -119,6 +120,8 @@ func (d *Dispatcher) left(s store.Lane) {
 	}
 	l.stand(nil)
 	d.decided(l)
+	d.unreserve(l)
+	l.since = 0
 	q := l.band.queue
 	q.lanes--
 	l.band = nil
@@ -141,7 +144,11 @@ func hookOf(l *lane) *hook {
 }
 
 // hang takes a lane from its band until the key has room.
-func (d *Dispatcher) hang(l *lane, u store.KeyUse) {
+func (d *Dispatcher) hang(l *lane, u store.KeyUse, now int64) {
+	if l.since == 0 {
+		l.since = now
+	}
+	d.reserve(l, now)
 	first, _ := u.Key.Mark.(*hook)
 	h := first
 	for h != nil && (h.band != l.band || h.units != u.Units) {

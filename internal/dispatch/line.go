@@ -10,6 +10,7 @@ type queue struct {
 	bands       [bands]*band
 	lanes       int  // that have READY jobs
 	active      bool // it is among those the next match looks at
+	held        bool // it is paused, or has as many runs as it may, by the last match that looked
 
 	// Of the match under way.
 	open   bool   // its jobs may be given

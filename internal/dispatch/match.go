@@ -28,11 +28,12 @@ type matcher struct {
 	d       *Dispatcher
 	tx      store.Tx
 	now     time.Time
+	clock   int64    // the dispatcher's own
 	queues  []*queue // with room, and maybe with ready jobs
 	opened  []*queue // those of them that are not paused and have room for more runs
 	due     []*band  // whose first lane has to be looked at
 	order   order
-	looked  []*lane // that have a cursor
+	looked  []*lane      // that have a cursor
 	given   []*store.Key // of which it gives units
 	changes []store.Change
 	claims  int
@@ -81,7 +82,7 @@ func (o *order) Pop() any {
 
 // Match is part of [store.Observer]: ready jobs meet room.
 func (d *Dispatcher) Match(tx store.Tx) error {
-	m := matcher{d: d, tx: tx, now: tx.Now()}
+	m := matcher{d: d, tx: tx, now: tx.Now(), clock: d.now()}
 	if !m.begin() {
 		return nil
 	}
@@ -141,16 +142,16 @@ func (m *matcher) begin() bool {
 // open puts the queue's bands among those to choose from. A queue that is paused is left to the sweep.
 func (m *matcher) open(q *queue) {
 	known := m.tx.Queue(q.name)
-	if known != nil && known.Pause != nil {
-		return
-	}
 	m.d.mu.Lock()
 	defer m.d.mu.Unlock()
+	if q.held = known != nil && known.Pause != nil; q.held {
+		return
+	}
 	q.room, q.policy = math.MaxUint64, job.Policy{}
 	if known != nil {
 		q.room, q.policy = known.Policy.Room(known.Counts[job.Running], known.Zombies), known.Policy
 	}
-	if q.room == 0 {
+	if q.held = q.room == 0; q.held {
 		return // until a run of the queue ends, or its policy changes
 	}
 	q.open = true
@@ -180,12 +181,15 @@ func (m *matcher) tryFreed() {
 		k := d.freed[len(d.freed)-1]
 		d.freed[len(d.freed)-1] = nil
 		d.freed = d.freed[:len(d.freed)-1]
-		room := k.Room()
 		for h, _ := k.Mark.(*hook); h != nil; h = h.next {
-			if h.tried != nil || len(h.lanes) == 0 || uint64(h.units) > room {
+			if h.tried != nil || len(h.lanes) == 0 {
 				continue
 			}
 			l := h.lanes[0]
+			if uint64(h.units) > d.roomFor(l, k) {
+				d.reserve(l, m.clock)
+				continue
+			}
 			l.hook, h.tried = h, l
 			l.stand(&l.band.lanes)
 			m.look(l.band)
@@ -214,7 +218,7 @@ func (m *matcher) settle(b *band) (short *lane) {
 	for len(b.lanes) > 0 {
 		l := b.lanes[0]
 		if u, full := m.full(l); full {
-			m.d.hang(l, u)
+			m.d.hang(l, u, m.clock)
 			continue
 		}
 		c := l.cursor
@@ -258,7 +262,7 @@ func (m *matcher) cursor() *cursor {
 // full tells the first of the lane's keys that has no room for a job; false if all have.
 func (m *matcher) full(l *lane) (store.KeyUse, bool) {
 	for _, u := range l.Keys() {
-		if uint64(u.Units) > u.Key.Room() {
+		if uint64(u.Units) > m.d.roomFor(l, u.Key) {
 			return u, true
 		}
 	}
@@ -353,6 +357,8 @@ func (m *matcher) take(l *lane) {
 		u.Key.Given += uint64(u.Units)
 	}
 	m.d.decided(l)
+	m.d.unreserve(l)
+	l.since = 0
 }
 
 // propose counts a run that is not applied yet.
@@ -400,6 +406,7 @@ func (m *matcher) end() {
 			d.gaveBack([]store.KeyUse{{Key: k}})
 		}
 	}
+	d.dropIdle()
 	for _, q := range m.opened {
 		q.open = false
 		d.activate(q)

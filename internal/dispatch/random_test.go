@@ -186,7 +186,7 @@ func (w *world) play(s step) {
 			w.submit(spec)
 		}
 	case "pass":
-		w.pass([]time.Duration{1, time.Millisecond, time.Second, 3 * time.Second, 7 * time.Second, 12 * time.Second, 35 * time.Second}[(s.A+s.B)%7])
+		w.pass([]time.Duration{1, time.Millisecond, time.Second, 3 * time.Second, 7 * time.Second, 12 * time.Second, 35 * time.Second, 6 * time.Minute}[(s.A+s.B)%8])
 	case "interrupt":
 		w.interruptSome(s)
 	case "restart":
