@@ -76,7 +76,7 @@ blackbox: build $(BIN)/grpcurl ## Drive the real binary from outside: kill -9, p
 fuzz: ## Run every fuzz test for FUZZTIME (10s)
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' client cmd internal server | sort | while IFS=: read -r file func; do \
 		echo "fuzz: $$file $${func#func }"; \
-		go test -run='^$$' -fuzz="^$${func#func }\$$" -fuzztime=$(FUZZTIME) "./$$(dirname "$$file")"; \
+		go test -run='^$$' -fuzz="^$${func#func }\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=1s "./$$(dirname "$$file")"; \
 	done
 
 .PHONY: cover

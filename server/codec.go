@@ -124,13 +124,14 @@ func mergeText(content []byte, m protoreflect.Message, field protoreflect.FieldD
 	}
 }
 
-// mergeEntry puts an entry of a map with string keys and strings or messages as values into entries; stint.v1 and what
-// it imports have no other maps.
+// mergeEntry puts an entry of a map into entries. Its keys are strings, its values strings, messages or uint32; stint.v1
+// and what it imports have no other maps.
 func mergeEntry(content []byte, entries protoreflect.Map, field protoreflect.FieldDescriptor, depth int) error {
-	if field.MapKey().Kind() != protoreflect.StringKind || !holdsText(field.MapValue()) {
+	kind := field.MapValue().Kind()
+	if field.MapKey().Kind() != protoreflect.StringKind || !holdsText(field.MapValue()) && kind != protoreflect.Uint32Kind {
 		return fmt.Errorf("%w: a map of a kind that is not supported", errWire)
 	}
-	key, value := "", []byte(nil)
+	key, value := "", entries.NewValue()
 	for len(content) > 0 {
 		number, wireType, tag := protowire.ConsumeTag(content)
 		if tag < 0 {
@@ -140,35 +141,28 @@ func mergeEntry(content []byte, entries protoreflect.Map, field protoreflect.Fie
 		if size < 0 {
 			return errWire
 		}
-		if wireType == protowire.BytesType && (number == 1 || number == 2) {
-			bytes, _ := protowire.ConsumeBytes(content[tag : tag+size])
-			switch {
-			case number == 1:
-				key = string(bytes)
-			case field.MapValue().Kind() == protoreflect.StringKind:
-				value = bytes
-			default:
-				value = append(value, bytes...) // a message that comes in parts is merged
-			}
+		bytes, _ := protowire.ConsumeBytes(content[tag : tag+size])
+		number32, _ := protowire.ConsumeVarint(content[tag : tag+size])
+		text := wireType == protowire.BytesType
+		var err error
+		switch {
+		case number == 1 && text:
+			key = string(bytes)
+		case number == 2 && text && kind == protoreflect.StringKind:
+			value = protoreflect.ValueOfString(string(bytes))
+		case number == 2 && text && kind == protoreflect.MessageKind:
+			err = unmarshalAnyText(bytes, value.Message(), depth+1) // one that comes in parts is merged
+		case number == 2 && wireType == protowire.VarintType && kind == protoreflect.Uint32Kind:
+			value = protoreflect.ValueOfUint32(uint32(number32)) //nolint:gosec // as protobuf's decoder takes what is too large
+		default: // nobody knows it, but it has to be well-formed all the same
+			err = proto.Unmarshal(content[:tag+size], &emptypb.Empty{})
 		}
-		if number != 1 && number != 2 || wireType != protowire.BytesType {
-			// Nobody knows it, but it has to be well-formed all the same.
-			if err := proto.Unmarshal(content[:tag+size], &emptypb.Empty{}); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 		content = content[tag+size:]
 	}
-	to := protoreflect.ValueOfString(key).MapKey()
-	if field.MapValue().Kind() == protoreflect.StringKind {
-		entries.Set(to, protoreflect.ValueOfString(string(value)))
-		return nil
-	}
-	element := entries.NewValue()
-	if err := unmarshalAnyText(value, element.Message(), depth+1); err != nil {
-		return err
-	}
-	entries.Set(to, element)
+	entries.Set(protoreflect.ValueOfString(key).MapKey(), value)
 	return nil
 }
 

@@ -18,6 +18,7 @@ import (
 var decoded = []proto.Message{
 	&stintv1.SubmitRequest{}, &stintv1.WorkRequest{}, &stintv1.ListJobsRequest{}, &stintv1.FinishRunsRequest{},
 	&stintv1.InterruptJobsRequest{}, &stintv1.UpdateQueueRequest{}, &structpb.Value{},
+	&stintv1.PutLimitRequest{}, &stintv1.GetLimitUsageRequest{},
 }
 
 // FuzzCodec: bytes that protobuf's decoder takes, the tolerant one takes with the same result. What the tolerant one takes
@@ -40,6 +41,7 @@ func FuzzCodec(f *testing.F) {
 	add(3, &stintv1.FinishRunsRequest{Finishes: []*stintv1.Finish{{LeaseToken: "text", Outcome: &stintv1.Finish_Success{
 		Success: &stintv1.Success{Result: textPayload("text")},
 	}}}})
+	add(7, &stintv1.PutLimitRequest{Name: "text", Policy: &stintv1.LimitPolicy{MaxUnits: 1, MaxUnitsOf: map[string]uint32{"text": 7, "a": 1 << 31}}})
 	add(6, structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{"text": structpb.NewStringValue("text")}}))
 	// A value of a map in two parts, which are merged, and a group, which nobody knows.
 	entry := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "k")
@@ -53,7 +55,9 @@ func FuzzCodec(f *testing.F) {
 	object := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), entry)
 	f.Add(byte(6), protowire.AppendBytes(protowire.AppendTag(nil, 5, protowire.BytesType), object))
 	// An entry of a map with a field whose number is too large.
-	f.Add(byte('a'), []byte("*\x10\n\x0e\xd0\xd0\xd0\xd00000000000"))
+	f.Add(byte(6), []byte("*\x10\n\x0e\xd0\xd0\xd0\xd00000000000"))
+	// A value of a map in two parts, of which the first is cut short.
+	f.Add(byte(6), []byte("*\x11\n\x0f2\x010\x12\x0400B\x04\x12\x040000"))
 	f.Add(byte(1), protowire.AppendTag(protowire.AppendTag(nil, 900, protowire.StartGroupType), 900, protowire.EndGroupType))
 
 	f.Fuzz(func(t *testing.T, kind byte, b []byte) {
