@@ -29,6 +29,7 @@ type world struct {
 	witness *witness
 	began   time.Time
 	fs      *vfs.MemFS
+	slowly  time.Duration // how long a sync takes at most
 	patient time.Duration // what patience is here
 	dark    gate          // shut: nobody tries to reach the server, which is away for long
 
@@ -39,9 +40,13 @@ type world struct {
 }
 
 // newWorld makes a world with a running server, which is taken down after the test.
-func newWorld(t *testing.T, seed uint64) *world {
+func newWorld(t *testing.T, seed uint64) *world { return newWorldOn(t, seed, syncMax) }
+
+// newWorldOn makes one on a disk whose syncs take at most so long.
+func newWorldOn(t *testing.T, seed uint64, slowly time.Duration) *world {
 	w := &world{
-		t: t, dice: newDice(seed, "world"), witness: newWitness(t), began: time.Now(), patient: patience,
+		slowly: slowly,
+		t:      t, dice: newDice(seed, "world"), witness: newWitness(t), began: time.Now(), patient: patience,
 		fs: vfs.NewCrashableMem(), links: map[*link]struct{}{},
 	}
 	t.Cleanup(func() {
@@ -116,7 +121,7 @@ func (w *world) start() {
 	log := slog.New(&complaints{Handler: slog.DiscardHandler, w: w, p: p})
 	var err error
 	p.store, err = pebblestore.Open(pebblestore.Config{
-		Dir: "data", FS: &slowDisk{FS: w.fs, gate: &p.disk}, Logger: log, Reserve: -1, CacheBytes: 1 << 20, SnapshotBytes: 32 << 10,
+		Dir: "data", FS: &slowDisk{FS: w.fs, gate: &p.disk, slowly: w.slowly}, Logger: log, Reserve: -1, CacheBytes: 1 << 20, SnapshotBytes: 32 << 10,
 		Retain: 365 * 24 * time.Hour, // the witness remembers everything
 	})
 	if err != nil {
