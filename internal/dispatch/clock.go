@@ -115,8 +115,13 @@ func (d *Dispatcher) sweep(now int64) {
 			delete(d.workers, id)
 		}
 	}
+	wall := d.wall()
 	for _, q := range d.queues {
 		d.activate(q)
+		if q.starts != nil && q.starts.over(wall) {
+			q.starts = nil
+			d.forget(q)
+		}
 	}
 	d.nudge()
 }

@@ -8,9 +8,10 @@ type queue struct {
 	first, last *seat // the pools with room, the one idle longest first
 	seats       int   // of all pools that serve it, with room or without
 	bands       [bands]*band
-	lanes       int  // that have READY jobs
-	active      bool // it is among those the next match looks at
-	held        bool // it is paused, or has as many runs as it may, by the last match that looked
+	lanes       int     // that have READY jobs
+	starts      *starts // of runs; nil: there were none
+	active      bool    // it is among those the next match looks at
+	held        bool    // it is paused, or has as many runs as it may, by the last match that looked
 
 	// Of the match under way.
 	open   bool   // its jobs may be given
@@ -149,9 +150,10 @@ func (d *Dispatcher) close(p *pool) {
 	}
 }
 
-// forget drops a queue that nobody serves and that has no ready jobs: it comes back with the next of either.
+// forget drops a queue that nobody serves, that has no ready jobs and of which no run began of late: it comes back with the
+// next of these.
 func (d *Dispatcher) forget(q *queue) {
-	if q.seats == 0 && q.lanes == 0 && !q.active && d.queues[q.name] == q {
+	if q.seats == 0 && q.lanes == 0 && q.starts == nil && !q.active && d.queues[q.name] == q {
 		delete(d.queues, q.name)
 	}
 }

@@ -336,6 +336,10 @@ func (m *matcher) give(l *lane, j *job.Job, p *pool) bool {
 	if errors.Is(err, job.ErrStartBy) {
 		next, err = j.Wake(m.now)
 	} else if err == nil {
+		if q.starts == nil {
+			q.starts = &starts{}
+		}
+		q.starts.count(m.now)
 		m.take(l)
 		m.d.propose(next, p)
 	}

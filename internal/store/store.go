@@ -138,6 +138,8 @@ type Tx interface {
 	NextFence() uint64
 	// Heads returns up to n READY jobs of a lane, in their order.
 	Heads(Lane, int) ([]*job.Job, error)
+	// LaneOf is the lane that a READY job waits in, as this transaction found it; nil if there is none.
+	LaneOf(*job.Job) Lane
 	// EachKey calls fn for each key of a limit that is taken or waited for, in no order.
 	EachKey(limit string, fn func(*Key))
 	// Due returns up to n waiting jobs whose DueTime or StartBy has come, and when the next one comes (zero: none).

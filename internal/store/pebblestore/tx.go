@@ -169,6 +169,15 @@ func (t *tx) Heads(of store.Lane, n int) ([]*job.Job, error) {
 	return heads, nil
 }
 
+func (t *tx) LaneOf(j *job.Job) store.Lane {
+	if q := t.s.state.queues[j.Spec.Queue]; q != nil {
+		if l, _ := t.s.state.laneOf(q, j); l != nil && l.count > 0 {
+			return l
+		}
+	}
+	return nil
+}
+
 func (t *tx) Due(n int) (due []*job.Job, next time.Time, err error) {
 	now := t.now.UnixNano()
 	if t.s.nextDue > now {

@@ -617,6 +617,95 @@ func (InterruptStatus) EnumDescriptor() ([]byte, []int) {
 	return file_stint_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
+// BlockerKind says what keeps a job from running.
+type BlockerKind int32
+
+const (
+	// Something that this version does not know; its text says it.
+	BlockerKind_BLOCKER_KIND_UNSPECIFIED BlockerKind = 0
+	// It has ended.
+	BlockerKind_BLOCKER_KIND_TERMINAL BlockerKind = 1
+	// It is parked.
+	BlockerKind_BLOCKER_KIND_PARKED BlockerKind = 2
+	// Its time has not come: `until` says when it does.
+	BlockerKind_BLOCKER_KIND_TIME BlockerKind = 3
+	// Its queue is paused.
+	BlockerKind_BLOCKER_KIND_PAUSED BlockerKind = 4
+	// Its queue has as many runs as it may have (max_running).
+	BlockerKind_BLOCKER_KIND_MAX_RUNNING BlockerKind = 5
+	// A key that it takes has too few units free.
+	BlockerKind_BLOCKER_KIND_LIMIT BlockerKind = 6
+	// It takes more of a key than its maximum, which was lowered since: it cannot run.
+	BlockerKind_BLOCKER_KIND_LIMIT_TOO_LOW BlockerKind = 7
+	// What is free of a key is kept for a job that has waited longer and takes more.
+	BlockerKind_BLOCKER_KIND_RESERVED BlockerKind = 8
+	// No worker is there for its queue.
+	BlockerKind_BLOCKER_KIND_NO_WORKER BlockerKind = 9
+	// Workers are there for its queue, and all of them are full.
+	BlockerKind_BLOCKER_KIND_WORKERS_BUSY BlockerKind = 10
+	// A worker gave it back as not for it, and no other one has room: until `until` it does not go there.
+	BlockerKind_BLOCKER_KIND_NOT_ME BlockerKind = 11
+)
+
+// Enum value maps for BlockerKind.
+var (
+	BlockerKind_name = map[int32]string{
+		0:  "BLOCKER_KIND_UNSPECIFIED",
+		1:  "BLOCKER_KIND_TERMINAL",
+		2:  "BLOCKER_KIND_PARKED",
+		3:  "BLOCKER_KIND_TIME",
+		4:  "BLOCKER_KIND_PAUSED",
+		5:  "BLOCKER_KIND_MAX_RUNNING",
+		6:  "BLOCKER_KIND_LIMIT",
+		7:  "BLOCKER_KIND_LIMIT_TOO_LOW",
+		8:  "BLOCKER_KIND_RESERVED",
+		9:  "BLOCKER_KIND_NO_WORKER",
+		10: "BLOCKER_KIND_WORKERS_BUSY",
+		11: "BLOCKER_KIND_NOT_ME",
+	}
+	BlockerKind_value = map[string]int32{
+		"BLOCKER_KIND_UNSPECIFIED":   0,
+		"BLOCKER_KIND_TERMINAL":      1,
+		"BLOCKER_KIND_PARKED":        2,
+		"BLOCKER_KIND_TIME":          3,
+		"BLOCKER_KIND_PAUSED":        4,
+		"BLOCKER_KIND_MAX_RUNNING":   5,
+		"BLOCKER_KIND_LIMIT":         6,
+		"BLOCKER_KIND_LIMIT_TOO_LOW": 7,
+		"BLOCKER_KIND_RESERVED":      8,
+		"BLOCKER_KIND_NO_WORKER":     9,
+		"BLOCKER_KIND_WORKERS_BUSY":  10,
+		"BLOCKER_KIND_NOT_ME":        11,
+	}
+)
+
+func (x BlockerKind) Enum() *BlockerKind {
+	p := new(BlockerKind)
+	*p = x
+	return p
+}
+
+func (x BlockerKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BlockerKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_stint_v1_job_proto_enumTypes[9].Descriptor()
+}
+
+func (BlockerKind) Type() protoreflect.EnumType {
+	return &file_stint_v1_job_proto_enumTypes[9]
+}
+
+func (x BlockerKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BlockerKind.Descriptor instead.
+func (BlockerKind) EnumDescriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{9}
+}
+
 // RetryPolicy says whether, how often and how fast a failed job is tried again. A field left out is taken from the
 // queue's policy, and from the defaults where that is silent too. What a queue says of a curve holds for jobs that ask
 // for the same curve or for none.
@@ -3421,6 +3510,273 @@ func (x *DeleteJobsResponse) GetContinueToken() string {
 	return ""
 }
 
+// ExplainJobRequest names the job.
+type ExplainJobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job's id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainJobRequest) Reset() {
+	*x = ExplainJobRequest{}
+	mi := &file_stint_v1_job_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainJobRequest) ProtoMessage() {}
+
+func (x *ExplainJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainJobRequest.ProtoReflect.Descriptor instead.
+func (*ExplainJobRequest) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ExplainJobRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// ExplainJobResponse says why a job is not running.
+type ExplainJobResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job's id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Where it stands.
+	State JobState `protobuf:"varint,2,opt,name=state,proto3,enum=stint.v1.JobState" json:"state,omitempty"`
+	// The same in a sentence.
+	Summary string `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`
+	// All that keeps it from running; when none is left, it starts. Empty while it runs and of a job that has just come to
+	// its turn.
+	Blockers []*Blocker `protobuf:"bytes,4,rep,name=blockers,proto3" json:"blockers,omitempty"`
+	// How many READY jobs of its queue, band and limits stand before it. READY only.
+	Ahead uint64 `protobuf:"varint,5,opt,name=ahead,proto3" json:"ahead,omitempty"`
+	// `ahead` is not counted but estimated from above.
+	AheadIsEstimate bool `protobuf:"varint,6,opt,name=ahead_is_estimate,json=aheadIsEstimate,proto3" json:"ahead_is_estimate,omitempty"`
+	// How many runs of its queue began in the last minute.
+	StartedLastMinute uint64 `protobuf:"varint,7,opt,name=started_last_minute,json=startedLastMinute,proto3" json:"started_last_minute,omitempty"`
+	// An estimate of how long it still waits: those ahead of it at the rate of the last minute. READY only; absent if none
+	// began in that minute.
+	EstimatedWait *durationpb.Duration `protobuf:"bytes,8,opt,name=estimated_wait,json=estimatedWait,proto3" json:"estimated_wait,omitempty"`
+	// When all this was so, by the server's clock.
+	AsOf          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainJobResponse) Reset() {
+	*x = ExplainJobResponse{}
+	mi := &file_stint_v1_job_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainJobResponse) ProtoMessage() {}
+
+func (x *ExplainJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainJobResponse.ProtoReflect.Descriptor instead.
+func (*ExplainJobResponse) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ExplainJobResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ExplainJobResponse) GetState() JobState {
+	if x != nil {
+		return x.State
+	}
+	return JobState_JOB_STATE_UNSPECIFIED
+}
+
+func (x *ExplainJobResponse) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *ExplainJobResponse) GetBlockers() []*Blocker {
+	if x != nil {
+		return x.Blockers
+	}
+	return nil
+}
+
+func (x *ExplainJobResponse) GetAhead() uint64 {
+	if x != nil {
+		return x.Ahead
+	}
+	return 0
+}
+
+func (x *ExplainJobResponse) GetAheadIsEstimate() bool {
+	if x != nil {
+		return x.AheadIsEstimate
+	}
+	return false
+}
+
+func (x *ExplainJobResponse) GetStartedLastMinute() uint64 {
+	if x != nil {
+		return x.StartedLastMinute
+	}
+	return 0
+}
+
+func (x *ExplainJobResponse) GetEstimatedWait() *durationpb.Duration {
+	if x != nil {
+		return x.EstimatedWait
+	}
+	return nil
+}
+
+func (x *ExplainJobResponse) GetAsOf() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOf
+	}
+	return nil
+}
+
+// Blocker is one thing that keeps a job from running.
+type Blocker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is.
+	Kind BlockerKind `protobuf:"varint,1,opt,name=kind,proto3,enum=stint.v1.BlockerKind" json:"kind,omitempty"`
+	// The same in a sentence, with names and numbers.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// The limit and the key; of LIMIT, LIMIT_TOO_LOW and RESERVED.
+	Limit string `protobuf:"bytes,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// See limit.
+	Key string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	// Some of the jobs whose runs have what it waits for, at most ten; of MAX_RUNNING and LIMIT. Of RESERVED the one for which
+	// it is kept.
+	JobIds []string `protobuf:"bytes,5,rep,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
+	// Until when; of TIME and NOT_ME.
+	Until *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=until,proto3" json:"until,omitempty"`
+	// Command lines of `stint`, each of which would take this away. CMD in one stands for the work that a worker does.
+	Commands      []string `protobuf:"bytes,7,rep,name=commands,proto3" json:"commands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Blocker) Reset() {
+	*x = Blocker{}
+	mi := &file_stint_v1_job_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Blocker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Blocker) ProtoMessage() {}
+
+func (x *Blocker) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Blocker.ProtoReflect.Descriptor instead.
+func (*Blocker) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Blocker) GetKind() BlockerKind {
+	if x != nil {
+		return x.Kind
+	}
+	return BlockerKind_BLOCKER_KIND_UNSPECIFIED
+}
+
+func (x *Blocker) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Blocker) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+func (x *Blocker) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Blocker) GetJobIds() []string {
+	if x != nil {
+		return x.JobIds
+	}
+	return nil
+}
+
+func (x *Blocker) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Blocker) GetCommands() []string {
+	if x != nil {
+		return x.Commands
+	}
+	return nil
+}
+
 var File_stint_v1_job_proto protoreflect.FileDescriptor
 
 const file_stint_v1_job_proto_rawDesc = "" +
@@ -3653,7 +4009,27 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\tpage_size\x18\v \x01(\rR\bpageSizeJ\x04\b\x0f\x10\x10\"j\n" +
 	"\x12DeleteJobsResponse\x12-\n" +
 	"\aresults\x18\x01 \x03(\v2\x13.stint.v1.JobResultR\aresults\x12%\n" +
-	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken*\xfc\x01\n" +
+	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken\")\n" +
+	"\x11ExplainJobRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02idJ\x04\b\x0f\x10\x10\"\xfc\x02\n" +
+	"\x12ExplainJobResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12(\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x12.stint.v1.JobStateR\x05state\x12\x18\n" +
+	"\asummary\x18\x03 \x01(\tR\asummary\x12-\n" +
+	"\bblockers\x18\x04 \x03(\v2\x11.stint.v1.BlockerR\bblockers\x12\x14\n" +
+	"\x05ahead\x18\x05 \x01(\x04R\x05ahead\x12*\n" +
+	"\x11ahead_is_estimate\x18\x06 \x01(\bR\x0faheadIsEstimate\x12.\n" +
+	"\x13started_last_minute\x18\a \x01(\x04R\x11startedLastMinute\x12@\n" +
+	"\x0eestimated_wait\x18\b \x01(\v2\x19.google.protobuf.DurationR\restimatedWait\x12/\n" +
+	"\x05as_of\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\"\xd7\x01\n" +
+	"\aBlocker\x12)\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x15.stint.v1.BlockerKindR\x04kind\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\tR\x05limit\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\x12\x17\n" +
+	"\ajob_ids\x18\x05 \x03(\tR\x06jobIds\x120\n" +
+	"\x05until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1a\n" +
+	"\bcommands\x18\a \x03(\tR\bcommands*\xfc\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13JOB_STATE_SCHEDULED\x10\x01\x12\x13\n" +
@@ -3716,14 +4092,30 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x17INTERRUPT_STATUS_NO_RUN\x10\x02\x12\x1e\n" +
 	"\x1aINTERRUPT_STATUS_REQUESTED\x10\x03\x12\x1e\n" +
 	"\x1aINTERRUPT_STATUS_UNCHANGED\x10\x04\x12\x1e\n" +
-	"\x1aINTERRUPT_STATUS_WITHDRAWN\x10\x052\xc2\x05\n" +
+	"\x1aINTERRUPT_STATUS_WITHDRAWN\x10\x05*\xd4\x02\n" +
+	"\vBlockerKind\x12\x1c\n" +
+	"\x18BLOCKER_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15BLOCKER_KIND_TERMINAL\x10\x01\x12\x17\n" +
+	"\x13BLOCKER_KIND_PARKED\x10\x02\x12\x15\n" +
+	"\x11BLOCKER_KIND_TIME\x10\x03\x12\x17\n" +
+	"\x13BLOCKER_KIND_PAUSED\x10\x04\x12\x1c\n" +
+	"\x18BLOCKER_KIND_MAX_RUNNING\x10\x05\x12\x16\n" +
+	"\x12BLOCKER_KIND_LIMIT\x10\x06\x12\x1e\n" +
+	"\x1aBLOCKER_KIND_LIMIT_TOO_LOW\x10\a\x12\x19\n" +
+	"\x15BLOCKER_KIND_RESERVED\x10\b\x12\x1a\n" +
+	"\x16BLOCKER_KIND_NO_WORKER\x10\t\x12\x1d\n" +
+	"\x19BLOCKER_KIND_WORKERS_BUSY\x10\n" +
+	"\x12\x17\n" +
+	"\x13BLOCKER_KIND_NOT_ME\x10\v2\x8b\x06\n" +
 	"\n" +
 	"JobService\x12?\n" +
 	"\x06Submit\x12\x17.stint.v1.SubmitRequest\x1a\x18.stint.v1.SubmitResponse(\x010\x01\x12G\n" +
 	"\n" +
 	"SubmitJobs\x12\x1b.stint.v1.SubmitJobsRequest\x1a\x1c.stint.v1.SubmitJobsResponse\x12;\n" +
 	"\x06GetJob\x12\x17.stint.v1.GetJobRequest\x1a\x18.stint.v1.GetJobResponse\x12A\n" +
-	"\bListJobs\x12\x19.stint.v1.ListJobsRequest\x1a\x1a.stint.v1.ListJobsResponse\x12D\n" +
+	"\bListJobs\x12\x19.stint.v1.ListJobsRequest\x1a\x1a.stint.v1.ListJobsResponse\x12G\n" +
+	"\n" +
+	"ExplainJob\x12\x1b.stint.v1.ExplainJobRequest\x1a\x1c.stint.v1.ExplainJobResponse\x12D\n" +
 	"\tCountJobs\x12\x1a.stint.v1.CountJobsRequest\x1a\x1b.stint.v1.CountJobsResponse\x12@\n" +
 	"\aWaitJob\x12\x18.stint.v1.WaitJobRequest\x1a\x19.stint.v1.WaitJobResponse0\x01\x12P\n" +
 	"\rInterruptJobs\x12\x1e.stint.v1.InterruptJobsRequest\x1a\x1f.stint.v1.InterruptJobsResponse\x12D\n" +
@@ -3745,8 +4137,8 @@ func file_stint_v1_job_proto_rawDescGZIP() []byte {
 	return file_stint_v1_job_proto_rawDescData
 }
 
-var file_stint_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_stint_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_stint_v1_job_proto_goTypes = []any{
 	(JobState)(0),                 // 0: stint.v1.JobState
 	(Priority)(0),                 // 1: stint.v1.Priority
@@ -3757,167 +4149,179 @@ var file_stint_v1_job_proto_goTypes = []any{
 	(ActionKind)(0),               // 6: stint.v1.ActionKind
 	(WaitUntil)(0),                // 7: stint.v1.WaitUntil
 	(InterruptStatus)(0),          // 8: stint.v1.InterruptStatus
-	(*RetryPolicy)(nil),           // 9: stint.v1.RetryPolicy
-	(*ExponentialBackoff)(nil),    // 10: stint.v1.ExponentialBackoff
-	(*LinearBackoff)(nil),         // 11: stint.v1.LinearBackoff
-	(*ConstantBackoff)(nil),       // 12: stint.v1.ConstantBackoff
-	(*JobSpec)(nil),               // 13: stint.v1.JobSpec
-	(*SubmitRequest)(nil),         // 14: stint.v1.SubmitRequest
-	(*SubmitResponse)(nil),        // 15: stint.v1.SubmitResponse
-	(*SubmitJobsRequest)(nil),     // 16: stint.v1.SubmitJobsRequest
-	(*SubmitJobsResponse)(nil),    // 17: stint.v1.SubmitJobsResponse
-	(*SubmitResult)(nil),          // 18: stint.v1.SubmitResult
-	(*JobPolicy)(nil),             // 19: stint.v1.JobPolicy
-	(*JobCounters)(nil),           // 20: stint.v1.JobCounters
-	(*Job)(nil),                   // 21: stint.v1.Job
-	(*Action)(nil),                // 22: stint.v1.Action
-	(*JobFilter)(nil),             // 23: stint.v1.JobFilter
-	(*GetJobRequest)(nil),         // 24: stint.v1.GetJobRequest
-	(*GetJobResponse)(nil),        // 25: stint.v1.GetJobResponse
-	(*ListJobsRequest)(nil),       // 26: stint.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),      // 27: stint.v1.ListJobsResponse
-	(*CountJobsRequest)(nil),      // 28: stint.v1.CountJobsRequest
-	(*CountJobsResponse)(nil),     // 29: stint.v1.CountJobsResponse
-	(*JobCounts)(nil),             // 30: stint.v1.JobCounts
-	(*WaitJobRequest)(nil),        // 31: stint.v1.WaitJobRequest
-	(*WaitJobResponse)(nil),       // 32: stint.v1.WaitJobResponse
-	(*InterruptJobsRequest)(nil),  // 33: stint.v1.InterruptJobsRequest
-	(*InterruptResult)(nil),       // 34: stint.v1.InterruptResult
-	(*InterruptJobsResponse)(nil), // 35: stint.v1.InterruptJobsResponse
-	(*RetryJobsRequest)(nil),      // 36: stint.v1.RetryJobsRequest
-	(*JobResult)(nil),             // 37: stint.v1.JobResult
-	(*RetryJobsResponse)(nil),     // 38: stint.v1.RetryJobsResponse
-	(*ParkJobsRequest)(nil),       // 39: stint.v1.ParkJobsRequest
-	(*ParkJobsResponse)(nil),      // 40: stint.v1.ParkJobsResponse
-	(*DeleteJobsRequest)(nil),     // 41: stint.v1.DeleteJobsRequest
-	(*DeleteJobsResponse)(nil),    // 42: stint.v1.DeleteJobsResponse
-	nil,                           // 43: stint.v1.JobSpec.LabelsEntry
-	nil,                           // 44: stint.v1.Job.LabelsEntry
-	nil,                           // 45: stint.v1.JobFilter.LabelsEntry
-	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
-	(*Payload)(nil),               // 47: stint.v1.Payload
-	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
-	(*TraceContext)(nil),          // 49: stint.v1.TraceContext
-	(*LimitUse)(nil),              // 50: stint.v1.LimitUse
-	(*ItemError)(nil),             // 51: stint.v1.ItemError
-	(*Interrupt)(nil),             // 52: stint.v1.Interrupt
-	(*Run)(nil),                   // 53: stint.v1.Run
-	(*Failure)(nil),               // 54: stint.v1.Failure
-	(InterruptLevel)(0),           // 55: stint.v1.InterruptLevel
+	(BlockerKind)(0),              // 9: stint.v1.BlockerKind
+	(*RetryPolicy)(nil),           // 10: stint.v1.RetryPolicy
+	(*ExponentialBackoff)(nil),    // 11: stint.v1.ExponentialBackoff
+	(*LinearBackoff)(nil),         // 12: stint.v1.LinearBackoff
+	(*ConstantBackoff)(nil),       // 13: stint.v1.ConstantBackoff
+	(*JobSpec)(nil),               // 14: stint.v1.JobSpec
+	(*SubmitRequest)(nil),         // 15: stint.v1.SubmitRequest
+	(*SubmitResponse)(nil),        // 16: stint.v1.SubmitResponse
+	(*SubmitJobsRequest)(nil),     // 17: stint.v1.SubmitJobsRequest
+	(*SubmitJobsResponse)(nil),    // 18: stint.v1.SubmitJobsResponse
+	(*SubmitResult)(nil),          // 19: stint.v1.SubmitResult
+	(*JobPolicy)(nil),             // 20: stint.v1.JobPolicy
+	(*JobCounters)(nil),           // 21: stint.v1.JobCounters
+	(*Job)(nil),                   // 22: stint.v1.Job
+	(*Action)(nil),                // 23: stint.v1.Action
+	(*JobFilter)(nil),             // 24: stint.v1.JobFilter
+	(*GetJobRequest)(nil),         // 25: stint.v1.GetJobRequest
+	(*GetJobResponse)(nil),        // 26: stint.v1.GetJobResponse
+	(*ListJobsRequest)(nil),       // 27: stint.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),      // 28: stint.v1.ListJobsResponse
+	(*CountJobsRequest)(nil),      // 29: stint.v1.CountJobsRequest
+	(*CountJobsResponse)(nil),     // 30: stint.v1.CountJobsResponse
+	(*JobCounts)(nil),             // 31: stint.v1.JobCounts
+	(*WaitJobRequest)(nil),        // 32: stint.v1.WaitJobRequest
+	(*WaitJobResponse)(nil),       // 33: stint.v1.WaitJobResponse
+	(*InterruptJobsRequest)(nil),  // 34: stint.v1.InterruptJobsRequest
+	(*InterruptResult)(nil),       // 35: stint.v1.InterruptResult
+	(*InterruptJobsResponse)(nil), // 36: stint.v1.InterruptJobsResponse
+	(*RetryJobsRequest)(nil),      // 37: stint.v1.RetryJobsRequest
+	(*JobResult)(nil),             // 38: stint.v1.JobResult
+	(*RetryJobsResponse)(nil),     // 39: stint.v1.RetryJobsResponse
+	(*ParkJobsRequest)(nil),       // 40: stint.v1.ParkJobsRequest
+	(*ParkJobsResponse)(nil),      // 41: stint.v1.ParkJobsResponse
+	(*DeleteJobsRequest)(nil),     // 42: stint.v1.DeleteJobsRequest
+	(*DeleteJobsResponse)(nil),    // 43: stint.v1.DeleteJobsResponse
+	(*ExplainJobRequest)(nil),     // 44: stint.v1.ExplainJobRequest
+	(*ExplainJobResponse)(nil),    // 45: stint.v1.ExplainJobResponse
+	(*Blocker)(nil),               // 46: stint.v1.Blocker
+	nil,                           // 47: stint.v1.JobSpec.LabelsEntry
+	nil,                           // 48: stint.v1.Job.LabelsEntry
+	nil,                           // 49: stint.v1.JobFilter.LabelsEntry
+	(*durationpb.Duration)(nil),   // 50: google.protobuf.Duration
+	(*Payload)(nil),               // 51: stint.v1.Payload
+	(*timestamppb.Timestamp)(nil), // 52: google.protobuf.Timestamp
+	(*TraceContext)(nil),          // 53: stint.v1.TraceContext
+	(*LimitUse)(nil),              // 54: stint.v1.LimitUse
+	(*ItemError)(nil),             // 55: stint.v1.ItemError
+	(*Interrupt)(nil),             // 56: stint.v1.Interrupt
+	(*Run)(nil),                   // 57: stint.v1.Run
+	(*Failure)(nil),               // 58: stint.v1.Failure
+	(InterruptLevel)(0),           // 59: stint.v1.InterruptLevel
 }
 var file_stint_v1_job_proto_depIdxs = []int32{
-	10, // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
-	11, // 1: stint.v1.RetryPolicy.linear:type_name -> stint.v1.LinearBackoff
-	12, // 2: stint.v1.RetryPolicy.constant:type_name -> stint.v1.ConstantBackoff
-	46, // 3: stint.v1.RetryPolicy.deadline:type_name -> google.protobuf.Duration
-	3,  // 4: stint.v1.RetryPolicy.on_failure:type_name -> stint.v1.OnFailure
-	46, // 5: stint.v1.RetryPolicy.interrupt_delay:type_name -> google.protobuf.Duration
-	46, // 6: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
-	46, // 7: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
-	46, // 8: stint.v1.LinearBackoff.initial:type_name -> google.protobuf.Duration
-	46, // 9: stint.v1.LinearBackoff.increment:type_name -> google.protobuf.Duration
-	46, // 10: stint.v1.LinearBackoff.max:type_name -> google.protobuf.Duration
-	46, // 11: stint.v1.ConstantBackoff.delay:type_name -> google.protobuf.Duration
-	47, // 12: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
-	1,  // 13: stint.v1.JobSpec.priority:type_name -> stint.v1.Priority
-	48, // 14: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
-	46, // 15: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
-	48, // 16: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
-	46, // 17: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
-	9,  // 18: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
-	43, // 19: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
-	49, // 20: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
-	46, // 21: stint.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
-	50, // 22: stint.v1.JobSpec.limits:type_name -> stint.v1.LimitUse
-	13, // 23: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
-	18, // 24: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
-	13, // 25: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
-	18, // 26: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
-	4,  // 27: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
-	0,  // 28: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
-	51, // 29: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
-	19, // 30: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
-	46, // 31: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
-	9,  // 32: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
-	0,  // 33: stint.v1.Job.state:type_name -> stint.v1.JobState
-	1,  // 34: stint.v1.Job.priority:type_name -> stint.v1.Priority
-	47, // 35: stint.v1.Job.payload:type_name -> stint.v1.Payload
-	48, // 36: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	48, // 37: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
-	48, // 38: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
-	48, // 39: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	20, // 40: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
-	52, // 41: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
-	2,  // 42: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
-	53, // 43: stint.v1.Job.run:type_name -> stint.v1.Run
-	53, // 44: stint.v1.Job.history:type_name -> stint.v1.Run
-	47, // 45: stint.v1.Job.result:type_name -> stint.v1.Payload
-	54, // 46: stint.v1.Job.failure:type_name -> stint.v1.Failure
-	44, // 47: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
-	19, // 48: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
-	49, // 49: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
-	22, // 50: stint.v1.Job.actions:type_name -> stint.v1.Action
-	46, // 51: stint.v1.Job.timeout:type_name -> google.protobuf.Duration
-	50, // 52: stint.v1.Job.limits:type_name -> stint.v1.LimitUse
-	6,  // 53: stint.v1.Action.kind:type_name -> stint.v1.ActionKind
-	48, // 54: stint.v1.Action.time:type_name -> google.protobuf.Timestamp
-	8,  // 55: stint.v1.Action.status:type_name -> stint.v1.InterruptStatus
-	0,  // 56: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
-	45, // 57: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
-	48, // 58: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
-	48, // 59: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
-	5,  // 60: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
-	21, // 61: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
-	23, // 62: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
-	5,  // 63: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
-	21, // 64: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
-	23, // 65: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
-	30, // 66: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
-	7,  // 67: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
-	5,  // 68: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
-	21, // 69: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
-	55, // 70: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
-	46, // 71: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
-	46, // 72: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
-	23, // 73: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
-	8,  // 74: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
-	0,  // 75: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
-	55, // 76: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
-	51, // 77: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
-	34, // 78: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
-	23, // 79: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
-	0,  // 80: stint.v1.JobResult.state:type_name -> stint.v1.JobState
-	51, // 81: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
-	37, // 82: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
-	23, // 83: stint.v1.ParkJobsRequest.filter:type_name -> stint.v1.JobFilter
-	37, // 84: stint.v1.ParkJobsResponse.results:type_name -> stint.v1.JobResult
-	23, // 85: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
-	37, // 86: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
-	14, // 87: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
-	16, // 88: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
-	24, // 89: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
-	26, // 90: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
-	28, // 91: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
-	31, // 92: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
-	33, // 93: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
-	36, // 94: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
-	39, // 95: stint.v1.JobService.ParkJobs:input_type -> stint.v1.ParkJobsRequest
-	41, // 96: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
-	15, // 97: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
-	17, // 98: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
-	25, // 99: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
-	27, // 100: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
-	29, // 101: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
-	32, // 102: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
-	35, // 103: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
-	38, // 104: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
-	40, // 105: stint.v1.JobService.ParkJobs:output_type -> stint.v1.ParkJobsResponse
-	42, // 106: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
-	97, // [97:107] is the sub-list for method output_type
-	87, // [87:97] is the sub-list for method input_type
-	87, // [87:87] is the sub-list for extension type_name
-	87, // [87:87] is the sub-list for extension extendee
-	0,  // [0:87] is the sub-list for field type_name
+	11,  // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
+	12,  // 1: stint.v1.RetryPolicy.linear:type_name -> stint.v1.LinearBackoff
+	13,  // 2: stint.v1.RetryPolicy.constant:type_name -> stint.v1.ConstantBackoff
+	50,  // 3: stint.v1.RetryPolicy.deadline:type_name -> google.protobuf.Duration
+	3,   // 4: stint.v1.RetryPolicy.on_failure:type_name -> stint.v1.OnFailure
+	50,  // 5: stint.v1.RetryPolicy.interrupt_delay:type_name -> google.protobuf.Duration
+	50,  // 6: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
+	50,  // 7: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
+	50,  // 8: stint.v1.LinearBackoff.initial:type_name -> google.protobuf.Duration
+	50,  // 9: stint.v1.LinearBackoff.increment:type_name -> google.protobuf.Duration
+	50,  // 10: stint.v1.LinearBackoff.max:type_name -> google.protobuf.Duration
+	50,  // 11: stint.v1.ConstantBackoff.delay:type_name -> google.protobuf.Duration
+	51,  // 12: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
+	1,   // 13: stint.v1.JobSpec.priority:type_name -> stint.v1.Priority
+	52,  // 14: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
+	50,  // 15: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
+	52,  // 16: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
+	50,  // 17: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
+	10,  // 18: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
+	47,  // 19: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
+	53,  // 20: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
+	50,  // 21: stint.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
+	54,  // 22: stint.v1.JobSpec.limits:type_name -> stint.v1.LimitUse
+	14,  // 23: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
+	19,  // 24: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
+	14,  // 25: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
+	19,  // 26: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
+	4,   // 27: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
+	0,   // 28: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
+	55,  // 29: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
+	20,  // 30: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
+	50,  // 31: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
+	10,  // 32: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
+	0,   // 33: stint.v1.Job.state:type_name -> stint.v1.JobState
+	1,   // 34: stint.v1.Job.priority:type_name -> stint.v1.Priority
+	51,  // 35: stint.v1.Job.payload:type_name -> stint.v1.Payload
+	52,  // 36: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	52,  // 37: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
+	52,  // 38: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
+	52,  // 39: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	21,  // 40: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
+	56,  // 41: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
+	2,   // 42: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
+	57,  // 43: stint.v1.Job.run:type_name -> stint.v1.Run
+	57,  // 44: stint.v1.Job.history:type_name -> stint.v1.Run
+	51,  // 45: stint.v1.Job.result:type_name -> stint.v1.Payload
+	58,  // 46: stint.v1.Job.failure:type_name -> stint.v1.Failure
+	48,  // 47: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
+	20,  // 48: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
+	53,  // 49: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
+	23,  // 50: stint.v1.Job.actions:type_name -> stint.v1.Action
+	50,  // 51: stint.v1.Job.timeout:type_name -> google.protobuf.Duration
+	54,  // 52: stint.v1.Job.limits:type_name -> stint.v1.LimitUse
+	6,   // 53: stint.v1.Action.kind:type_name -> stint.v1.ActionKind
+	52,  // 54: stint.v1.Action.time:type_name -> google.protobuf.Timestamp
+	8,   // 55: stint.v1.Action.status:type_name -> stint.v1.InterruptStatus
+	0,   // 56: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
+	49,  // 57: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
+	52,  // 58: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
+	52,  // 59: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
+	5,   // 60: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
+	22,  // 61: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
+	24,  // 62: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
+	5,   // 63: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
+	22,  // 64: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
+	24,  // 65: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
+	31,  // 66: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
+	7,   // 67: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
+	5,   // 68: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
+	22,  // 69: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
+	59,  // 70: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
+	50,  // 71: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
+	50,  // 72: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
+	24,  // 73: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
+	8,   // 74: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
+	0,   // 75: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
+	59,  // 76: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
+	55,  // 77: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
+	35,  // 78: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
+	24,  // 79: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
+	0,   // 80: stint.v1.JobResult.state:type_name -> stint.v1.JobState
+	55,  // 81: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
+	38,  // 82: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
+	24,  // 83: stint.v1.ParkJobsRequest.filter:type_name -> stint.v1.JobFilter
+	38,  // 84: stint.v1.ParkJobsResponse.results:type_name -> stint.v1.JobResult
+	24,  // 85: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
+	38,  // 86: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
+	0,   // 87: stint.v1.ExplainJobResponse.state:type_name -> stint.v1.JobState
+	46,  // 88: stint.v1.ExplainJobResponse.blockers:type_name -> stint.v1.Blocker
+	50,  // 89: stint.v1.ExplainJobResponse.estimated_wait:type_name -> google.protobuf.Duration
+	52,  // 90: stint.v1.ExplainJobResponse.as_of:type_name -> google.protobuf.Timestamp
+	9,   // 91: stint.v1.Blocker.kind:type_name -> stint.v1.BlockerKind
+	52,  // 92: stint.v1.Blocker.until:type_name -> google.protobuf.Timestamp
+	15,  // 93: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
+	17,  // 94: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
+	25,  // 95: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
+	27,  // 96: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
+	44,  // 97: stint.v1.JobService.ExplainJob:input_type -> stint.v1.ExplainJobRequest
+	29,  // 98: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
+	32,  // 99: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
+	34,  // 100: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
+	37,  // 101: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
+	40,  // 102: stint.v1.JobService.ParkJobs:input_type -> stint.v1.ParkJobsRequest
+	42,  // 103: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
+	16,  // 104: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
+	18,  // 105: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
+	26,  // 106: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
+	28,  // 107: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
+	45,  // 108: stint.v1.JobService.ExplainJob:output_type -> stint.v1.ExplainJobResponse
+	30,  // 109: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
+	33,  // 110: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
+	36,  // 111: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
+	39,  // 112: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
+	41,  // 113: stint.v1.JobService.ParkJobs:output_type -> stint.v1.ParkJobsResponse
+	43,  // 114: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
+	104, // [104:115] is the sub-list for method output_type
+	93,  // [93:104] is the sub-list for method input_type
+	93,  // [93:93] is the sub-list for extension type_name
+	93,  // [93:93] is the sub-list for extension extendee
+	0,   // [0:93] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_job_proto_init() }
@@ -3944,8 +4348,8 @@ func file_stint_v1_job_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_job_proto_rawDesc), len(file_stint_v1_job_proto_rawDesc)),
-			NumEnums:      9,
-			NumMessages:   37,
+			NumEnums:      10,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -44,6 +44,7 @@ const (
 	JobService_SubmitJobs_FullMethodName    = "/stint.v1.JobService/SubmitJobs"
 	JobService_GetJob_FullMethodName        = "/stint.v1.JobService/GetJob"
 	JobService_ListJobs_FullMethodName      = "/stint.v1.JobService/ListJobs"
+	JobService_ExplainJob_FullMethodName    = "/stint.v1.JobService/ExplainJob"
 	JobService_CountJobs_FullMethodName     = "/stint.v1.JobService/CountJobs"
 	JobService_WaitJob_FullMethodName       = "/stint.v1.JobService/WaitJob"
 	JobService_InterruptJobs_FullMethodName = "/stint.v1.JobService/InterruptJobs"
@@ -68,6 +69,9 @@ type JobServiceClient interface {
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error)
 	// Lists jobs in the order of their submission. Errors: PAGE_TOKEN_INVALID.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
+	// Says why a job is not running: all that keeps it, who has what it waits for, and the commands that would change it.
+	// Errors: JOB_NOT_FOUND.
+	ExplainJob(ctx context.Context, in *ExplainJobRequest, opts ...grpc.CallOption) (*ExplainJobResponse, error)
 	// Counts jobs by state.
 	CountJobs(ctx context.Context, in *CountJobsRequest, opts ...grpc.CallOption) (*CountJobsResponse, error)
 	// Waits until a job has come as far as asked. Answers at once with the job as it is, again every 15 seconds while
@@ -137,6 +141,16 @@ func (c *jobServiceClient) ListJobs(ctx context.Context, in *ListJobsRequest, op
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListJobsResponse)
 	err := c.cc.Invoke(ctx, JobService_ListJobs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *jobServiceClient) ExplainJob(ctx context.Context, in *ExplainJobRequest, opts ...grpc.CallOption) (*ExplainJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainJobResponse)
+	err := c.cc.Invoke(ctx, JobService_ExplainJob_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -228,6 +242,9 @@ type JobServiceServer interface {
 	GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error)
 	// Lists jobs in the order of their submission. Errors: PAGE_TOKEN_INVALID.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
+	// Says why a job is not running: all that keeps it, who has what it waits for, and the commands that would change it.
+	// Errors: JOB_NOT_FOUND.
+	ExplainJob(context.Context, *ExplainJobRequest) (*ExplainJobResponse, error)
 	// Counts jobs by state.
 	CountJobs(context.Context, *CountJobsRequest) (*CountJobsResponse, error)
 	// Waits until a job has come as far as asked. Answers at once with the job as it is, again every 15 seconds while
@@ -271,6 +288,9 @@ func (UnimplementedJobServiceServer) GetJob(context.Context, *GetJobRequest) (*G
 }
 func (UnimplementedJobServiceServer) ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListJobs not implemented")
+}
+func (UnimplementedJobServiceServer) ExplainJob(context.Context, *ExplainJobRequest) (*ExplainJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainJob not implemented")
 }
 func (UnimplementedJobServiceServer) CountJobs(context.Context, *CountJobsRequest) (*CountJobsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CountJobs not implemented")
@@ -368,6 +388,24 @@ func _JobService_ListJobs_Handler(srv interface{}, ctx context.Context, dec func
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(JobServiceServer).ListJobs(ctx, req.(*ListJobsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _JobService_ExplainJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).ExplainJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_ExplainJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).ExplainJob(ctx, req.(*ExplainJobRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -491,6 +529,10 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListJobs",
 			Handler:    _JobService_ListJobs_Handler,
+		},
+		{
+			MethodName: "ExplainJob",
+			Handler:    _JobService_ExplainJob_Handler,
 		},
 		{
 			MethodName: "CountJobs",

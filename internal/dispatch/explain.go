@@ -1,0 +1,141 @@
+package dispatch
+
+import (
+	"time"
+
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
+)
+
+// Explanation is what the dispatcher knows of a READY job that does not run.
+type Explanation struct {
+	Pools   int // parts of sessions' demands, and calls, that are for its queue
+	Room    int // those of them that have room for it
+	Avoided int // those of them that it does not go to (NOT_ME)
+	Keys    []KeyState
+	Ahead   uint64 // READY jobs of its lane that stand before it
+	Counted bool   // Ahead is exact, else not less
+	Started uint64 // runs of its queue that began in the last minute
+}
+
+// KeyState is how a key is that the job takes.
+type KeyState struct {
+	Use           job.LimitUse
+	Max           uint64 // 0: the limit was deleted
+	Live, Zombies uint64 // units; zombies only if they count
+	Kept          uint64 // units that are kept, as they become free, for another lane…
+	For           job.ID // …whose first job this is
+}
+
+// lookAhead is how many jobs of a lane are counted.
+const lookAhead = 1000
+
+// Explain tells what keeps a READY job. It is called in a transaction.
+func (d *Dispatcher) Explain(tx store.Tx, j *job.Job) (Explanation, error) {
+	var e Explanation
+	d.mu.Lock()
+	mine := d.explain(&e, tx, j)
+	others := map[int]*lane{}
+	if mine != nil {
+		for i, u := range mine.Keys() {
+			if r := d.reserved[u.Key]; r != nil && r != mine {
+				e.Keys[i].Kept = r.units(u.Key)
+				others[i] = r
+			}
+		}
+	}
+	d.mu.Unlock()
+	for i, l := range others { // not under the lock: the store may read
+		heads, err := tx.Heads(l.Lane, 1)
+		if err != nil {
+			return e, err
+		}
+		if len(heads) > 0 {
+			e.Keys[i].For = heads[0].Spec.ID
+		}
+	}
+	if mine == nil {
+		return e, nil
+	}
+	heads, err := tx.Heads(mine.Lane, lookAhead)
+	if err != nil {
+		return e, err
+	}
+	for i, h := range heads {
+		if h.Seq == j.Seq {
+			e.Ahead, e.Counted = uint64(i), true
+			return e, nil
+		}
+	}
+	// Places are given to all jobs of the store in turn, so there are not more of one lane between two of them.
+	e.Ahead = min(uint64(mine.Len()), j.ReadySeq-min(mine.First(), j.ReadySeq))
+	return e, nil
+}
+
+// explain tells what needs no look into the store, and returns the job's lane; nil if it is not known.
+func (d *Dispatcher) explain(e *Explanation, tx store.Tx, j *job.Job) (mine *lane) {
+	if q := d.queues[j.Spec.Queue]; q != nil {
+		e.Pools, e.Started = q.seats, q.starts.lastMinute(tx.Now())
+		for s := q.first; s != nil; s = s.next {
+			e.Room++
+			if j.Avoid == s.pool.to.Instance && tx.Now().Before(j.AvoidUntil) {
+				e.Avoided++
+			}
+		}
+	}
+	if l := tx.LaneOf(j); l != nil {
+		mine, _ = l.Mark().(*lane)
+	}
+	if mine == nil {
+		return nil
+	}
+	for i, u := range mine.Keys() {
+		k := KeyState{Use: j.Spec.Limits[i], Live: u.Key.Live}
+		if p := u.Key.Limit.Policy; p != nil {
+			k.Max = uint64(p.MaxOf(u.Key.Name))
+			if p.OnZombie != job.OnZombieRelease {
+				k.Zombies = u.Key.Zombies
+			}
+		}
+		e.Keys = append(e.Keys, k)
+	}
+	return mine
+}
+
+// starts counts what began in each of the last sixty seconds.
+type starts struct {
+	seconds [60]uint32
+	last    int64 // the second that was counted last, since 1970
+}
+
+// count notes that something begins now.
+func (s *starts) count(now time.Time) {
+	s.pass(now)
+	s.seconds[s.last%60]++
+}
+
+// pass forgets what is over a minute old.
+func (s *starts) pass(now time.Time) {
+	second := now.Unix()
+	for ; s.last < second && second-s.last < 60; s.last++ {
+		s.seconds[(s.last+1)%60] = 0
+	}
+	if s.last < second { // nothing of it is of the last minute
+		s.seconds, s.last = [60]uint32{}, second
+	}
+}
+
+// over reports whether nothing of it is of the last minute.
+func (s *starts) over(now time.Time) bool { return now.Unix()-s.last >= int64(len(s.seconds)) }
+
+// lastMinute is how many began in the last minute; nil counts nothing.
+func (s *starts) lastMinute(now time.Time) (n uint64) {
+	if s == nil {
+		return 0
+	}
+	s.pass(now)
+	for _, c := range s.seconds {
+		n += uint64(c)
+	}
+	return n
+}
