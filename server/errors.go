@@ -52,7 +52,6 @@ func (r *refusal) Is(target error) bool {
 var (
 	errJobNotFound    = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_JOB_NOT_FOUND, message: "no job has this id, or its record is past retention"}
 	errQueueNotFound  = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_QUEUE_NOT_FOUND, message: "no queue has this name"}
-	errQueueNotEmpty  = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_QUEUE_NOT_EMPTY, message: "the queue has jobs that are not finished"}
 	errLimitNotFound  = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_LIMIT_NOT_FOUND, message: "no limit has this name"}
 	errLimitEtag      = &refusal{code: codes.Aborted, reason: stintv1.Reason_REASON_ETAG_MISMATCH, field: "etag", message: "the limit changed since the etag was read"}
 	errTooManyLimits  = &refusal{code: codes.ResourceExhausted, reason: stintv1.Reason_REASON_TOO_MANY_LIMITS, field: "name", message: fmt.Sprintf("the server holds its maximum of %d limits", store.LimitsMax)}

@@ -3,6 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 	"github.com/stintrun/stint/internal/job"
@@ -103,14 +106,26 @@ func (s *Server) DeleteQueue(ctx context.Context, m *stintv1.DeleteQueueRequest)
 		if q == nil {
 			return errQueueNotFound
 		}
+		unfinished := uint64(0)
 		for state, n := range q.Counts {
-			if n > 0 && !job.State(state).Terminal() {
-				return errQueueNotEmpty
+			if !job.State(state).Terminal() {
+				unfinished += n
 			}
+		}
+		if unfinished > 0 {
+			return queueNotEmpty(unfinished)
 		}
 		return tx.DeleteQueue(q.Name)
 	})
 	return &stintv1.DeleteQueueResponse{}, err
+}
+
+// queueNotEmpty refuses to delete a queue that has so many unfinished jobs.
+func queueNotEmpty(jobs uint64) *refusal {
+	return &refusal{
+		code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_QUEUE_NOT_EMPTY,
+		message: fmt.Sprintf("the queue has %d jobs that are not finished", jobs),
+	}
 }
 
 // PauseQueue pauses a queue. One that is paused stays as it is: the first pause's words stand.

@@ -63,7 +63,7 @@ const (
 	Reason_REASON_QUEUE_NOT_FOUND Reason = 8
 	// No worker has this instance id. Cure: list the workers; an instance id lives as long as its process.
 	Reason_REASON_WORKER_NOT_FOUND Reason = 9
-	// The queue still has jobs that are not finished. Cure: finish, cancel or delete them first, or wait.
+	// The queue still has jobs that are not finished; the message says how many. Cure: finish, cancel or delete them first, or wait.
 	Reason_REASON_QUEUE_NOT_EMPTY Reason = 10
 	// The job is terminal; an interrupt has nothing to act on. Cure: none needed; `state` in the answer is the outcome.
 	Reason_REASON_INTERRUPT_TOO_LATE Reason = 11
