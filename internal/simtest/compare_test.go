@@ -34,6 +34,7 @@ func (s *sim) compare(jobs []*stintv1.Job) {
 		s.witness.fault("%d acknowledged jobs do not exist: %v", len(missing), missing)
 	}
 	s.count(jobs)
+	s.withinLimits(jobs)
 }
 
 // ended judges a job that has come to its end: its history is what its workers said, and its result is that of the one

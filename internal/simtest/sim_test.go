@@ -62,6 +62,7 @@ func play(t *testing.T, seed uint64, sc script) {
 		world: w, script: sc, seed: seed, harm: newDice(seed, "harm"),
 		over: make(chan struct{}), leave: make(chan struct{}),
 	}
+	s.limit()
 	s.populate()
 	harms := 0
 	for time.Since(s.began) < s.lasts {
@@ -85,6 +86,7 @@ func play(t *testing.T, seed uint64, sc script) {
 	s.crash(0)
 	s.start()
 	s.compare(s.list())
+	s.unused()
 }
 
 func (s *sim) awaitAll(what string, group *sync.WaitGroup) {
@@ -139,6 +141,9 @@ func (s *sim) newJob(d *dice) client.Job {
 	}
 	if d.chance(20) {
 		job.Delay = d.between(0, 20*second)
+	}
+	if d.chance(40) {
+		job.Limits = simUses(d)
 	}
 	if s.mischief && d.chance(10) {
 		job.StartBy = time.Now().Add(d.between(0, 60*second))
