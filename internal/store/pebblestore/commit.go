@@ -35,6 +35,7 @@ type batch struct {
 	steps    []step
 	lanes    []*lane          // that have something to write down
 	born     []*lane          // that were made
+	refilled []*lane          // whose windows were read into
 	named    map[uint32]int64 // by how many more unfinished jobs each limit is named
 	drops    []drop
 	ids      map[job.ID]uint64 // of its new jobs
@@ -347,6 +348,8 @@ func (s *Store) seal() {
 		}
 		s.state.mu.Lock()
 		clear(s.state.pending)
+		s.state.shrink(b.lanes)
+		s.state.shrink(b.refilled)
 		s.state.mu.Unlock()
 		if s.observer != nil {
 			s.observer.Sealed(b.number)
@@ -354,6 +357,11 @@ func (s *Store) seal() {
 		s.begin(b.number + 1)
 	} else {
 		b.requests = nil
+		s.state.mu.Lock()
+		s.state.shrink(b.refilled)
+		s.state.mu.Unlock()
+		clear(b.refilled)
+		b.refilled = b.refilled[:0]
 	}
 	s.inflight.Add(1)
 	select {
@@ -368,9 +376,10 @@ func (s *Store) begin(number uint64) {
 	clear(b.ids)
 	clear(b.lanes)
 	clear(b.born)
+	clear(b.refilled)
 	clear(b.named)
 	*b = batch{
-		number: number, engine: s.db.NewBatch(), steps: b.steps[:0], lanes: b.lanes[:0], born: b.born[:0], ids: b.ids, named: b.named,
+		number: number, engine: s.db.NewBatch(), steps: b.steps[:0], lanes: b.lanes[:0], born: b.born[:0], refilled: b.refilled[:0], ids: b.ids, named: b.named,
 		times: b.times[:0], due: never,
 	}
 	if b.ids == nil {
@@ -400,7 +409,6 @@ func (s *Store) writeLanes() {
 			l.written = true
 		}
 		w.again = nil
-		l.shrink()
 	}
 }
 

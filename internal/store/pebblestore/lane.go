@@ -164,16 +164,21 @@ func (l *lane) remove(ready uint64) (shrunk int) {
 
 func byReady(a, b entry) int { return cmp.Compare(a.ready, b.ready) }
 
-// heads appends the first n jobs of the lane that skip does not name.
+// heads appends the first n jobs of the lane that skip does not name, as far as memory holds them.
 func (l *lane) heads(to []*job.Job, n int, skip func(*job.Job) bool) []*job.Job {
-	if l.window == nil {
+	w := l.window
+	if w == nil {
 		return to
 	}
-	back, entries := l.window.back, l.window.entries[l.window.first:]
+	back, entries := w.back, w.entries[w.first:]
 	for n > 0 && len(back)+len(entries) > 0 {
 		var e entry
 		if len(entries) == 0 || len(back) > 0 && back[0].ready < entries[0].ready {
-			e, back = back[0], back[1:]
+			e = back[0]
+			if e.ready >= l.pos && l.spilled() {
+				break // what is on disk only may stand before it
+			}
+			back = back[1:]
 		} else {
 			e, entries = entries[0], entries[1:]
 		}
@@ -194,11 +199,24 @@ func (l *lane) comesBack(ready uint64) bool {
 	return ok
 }
 
-// shrink lets go of what memory need not hold between batches of a lane with keys: there may be any number of those.
-func (l *lane) shrink() {
-	if w := l.window; w != nil && len(l.keys) > 0 && l.len() == 0 {
+// shrink lets go of what memory need not hold between batches of a lane with keys, of which there may be any number: its
+// window if that is empty, and what of it is on disk too while all windows together are over their bound. It returns by
+// how many entries memory shrank.
+func (l *lane) shrink(over bool) (shrunk int) {
+	w := l.window
+	if w == nil || len(l.keys) == 0 {
+		return 0
+	}
+	if shrunk = len(w.entries) - w.first; over && shrunk > 0 {
+		l.pos = w.entries[w.first].ready
+		w.entries, w.first = nil, 0
+	} else {
+		shrunk = 0
+	}
+	if l.len() == 0 {
 		l.window = nil
 	}
+	return shrunk
 }
 
 // laneOf returns the lane that j waits in, as state has it; nil if there is none. It tells the hash of what j takes.

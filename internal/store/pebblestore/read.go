@@ -233,26 +233,51 @@ func (v view) Queues(from string, fn func(*store.Queue) bool) {
 }
 
 func (v view) Oldest(name string) *job.Job {
-	v.s.state.mu.RLock()
-	var oldest *job.Job
-	var spilled *lane // whose first job is the oldest, and not in memory
+	read := map[*lane]*job.Job{} // the first jobs of lanes that memory does not show
+	for range oldestLooks {
+		j, l, place := v.s.state.oldest(name, read)
+		if l == nil {
+			return j
+		}
+		read[l] = v.s.firstFrom(l.number, place)
+	}
+	j, _, _ := v.s.state.oldest(name, read)
+	return j
+}
+
+// oldestLooks bounds the lanes whose first job is looked for on disk; with more of them it is about the oldest that is shown.
+const oldestLooks = 8
+
+// oldest is the first of the queue's READY jobs, as far as memory and what was read before show it. Where another lane may
+// have an older one, it returns that lane and from where on to look.
+func (s *state) oldest(name string, read map[*lane]*job.Job) (oldest *job.Job, unread *lane, from uint64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	q := s.queues[name]
+	if q == nil {
+		return nil, nil, 0
+	}
+	from = never
 	place := uint64(never)
-	if q := v.s.state.queues[name]; q != nil {
-		q.eachLane(func(l *lane) {
-			if l.count == 0 || l.front() >= place {
-				return
-			}
-			place, oldest, spilled = l.front(), nil, l
-			for _, j := range l.heads(nil, 1, func(*job.Job) bool { return false }) {
-				place, oldest, spilled = j.ReadySeq, j, nil
-			}
-		})
+	q.eachLane(func(l *lane) {
+		if l.count == 0 || l.front() >= place {
+			return
+		}
+		j, known := read[l]
+		for _, head := range l.heads(nil, 1, func(*job.Job) bool { return false }) {
+			j, known = head, true
+		}
+		switch {
+		case !known && l.front() < from:
+			unread, from = l, l.front()
+		case j != nil && j.ReadySeq < place:
+			oldest, place = j, j.ReadySeq
+		}
+	})
+	if from >= place {
+		unread = nil
 	}
-	v.s.state.mu.RUnlock()
-	if spilled != nil {
-		oldest = v.s.firstFrom(spilled.number, place)
-	}
-	return oldest
+	return oldest, unread, from
 }
 
 // lookPast is how many places of jobs that left a lane a look for its first passes.

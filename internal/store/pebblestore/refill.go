@@ -58,11 +58,10 @@ func (s *Store) refill(l *lane, page int) (err error) {
 			return err
 		}
 	}
-	if l.window == nil {
-		l.window = &window{}
-	}
-	for i := 0; i < len(l.window.batch) && len(got) < page && failed == nil; i++ {
-		take(l.window.batch[i])
+	if w := l.window; w != nil {
+		for i := 0; i < len(w.batch) && len(got) < page && failed == nil; i++ {
+			take(w.batch[i])
+		}
 	}
 	if failed != nil {
 		return failed
@@ -71,10 +70,14 @@ func (s *Store) refill(l *lane, page int) (err error) {
 		pos = l.tail + 1 // memory holds all of the lane
 	}
 	s.state.mu.Lock()
+	if l.window == nil {
+		l.window = &window{}
+	}
 	l.window.entries = append(l.window.entries, got...)
 	l.pos = pos
 	s.state.windows += len(got)
 	s.state.mu.Unlock()
+	s.building.refilled = append(s.building.refilled, l)
 	return segments.Error()
 }
 

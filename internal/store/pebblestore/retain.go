@@ -345,6 +345,7 @@ func (s *Store) forgetQueues() {
 			delete(s.state.byNum, q.number)
 			q.eachLane(func(l *lane) {
 				l.dead = true
+				s.state.letGo(l.keys)
 				s.state.dead = append(s.state.dead, l.number)
 				delete(s.state.changed, l)
 			})

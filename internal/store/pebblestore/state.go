@@ -129,6 +129,13 @@ func (s *state) windowCap(l *lane) int {
 	}
 }
 
+// shrink lets go of what memory need not hold of the lanes.
+func (s *state) shrink(lanes []*lane) {
+	for _, l := range lanes {
+		s.windows -= l.shrink(s.windows > windowsMax)
+	}
+}
+
 // page is how many jobs of a lane are read at once.
 func (s *state) page(l *lane) int { return min(refillPage, s.windowCap(l)) }
 

@@ -322,9 +322,11 @@ func (m *model) compare(r *rapid.T) {
 		return nil
 	})
 	for _, lane := range lanes() {
-		want, got := seqs(m.ready(lane)), seqs(m.headsOf(lane, 4))
-		if !slices.Equal(got, want[:min(4, len(want))]) {
-			r.Fatalf("heads of %v are %v, want the first 4 of %v", fmt.Sprint(lane), got, want)
+		want := seqs(m.ready(lane))
+		for _, n := range []int{1, 4} {
+			if got := seqs(m.headsOf(lane, n)); !slices.Equal(got, want[:min(n, len(want))]) {
+				r.Fatalf("heads of %v are %v, want the first %d of %v", fmt.Sprint(lane), got, n, want)
+			}
 		}
 	}
 }
