@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,6 +77,7 @@ func (x *explainer) explain() *stintv1.ExplainJobResponse {
 	default:
 		x.add(stintv1.BlockerKind_BLOCKER_KIND_TIME, x.retry(), "it waits until %s", clock(x.j.DueTime)).Until = wireTime(x.j.DueTime)
 		x.queued()
+		x.limits()
 		x.workers()
 	}
 	answer.Blockers = x.blockers
@@ -188,8 +191,12 @@ func uses(j *job.Job, use job.LimitUse) bool {
 
 // raise is the command that lets a key have so many units.
 func (x *explainer) raise(use job.LimitUse, most uint64) string {
+	if most > math.MaxUint32 {
+		return "" // there is no such maximum
+	}
 	l := x.r.Limit(use.Limit)
-	if use.Key == "" && l != nil && l.Policy.MaxOf("") == l.Policy.Max {
+	own := l != nil && slices.ContainsFunc(l.Policy.Keys, func(k job.KeyMax) bool { return k.Key == "" })
+	if use.Key == "" && !own {
 		return fmt.Sprintf("stint limit put %s --max %d", use.Limit, most)
 	}
 	return fmt.Sprintf("stint limit put %s --key %s", use.Limit, shellQuote(fmt.Sprintf("%s=%d", use.Key, most)))

@@ -49,9 +49,7 @@ func (s *Server) PutLimit(ctx context.Context, m *stintv1.PutLimitRequest) (*sti
 		answer.Limit = wireLimit(l)
 		return nil
 	})
-	if err == nil {
-		s.dispatch.WakeLimit(m.GetName())
-	}
+	s.dispatch.WakeLimit(m.GetName()) // also if the caller has gone: what was written lasts
 	return answer, err
 }
 
@@ -100,9 +98,7 @@ func (s *Server) DeleteLimit(ctx context.Context, m *stintv1.DeleteLimitRequest)
 		}
 		return tx.DeleteLimit(l.Name)
 	})
-	if err == nil {
-		s.dispatch.WakeLimit(m.GetName())
-	}
+	s.dispatch.WakeLimit(m.GetName())
 	return &stintv1.DeleteLimitResponse{}, err
 }
 
@@ -146,23 +142,17 @@ func (p *usagePage) read(r store.Reader) error {
 	}
 	p.answer.Limit = wireLimit(l)
 	p.keys = map[string]*stintv1.KeyUsage{}
-	from := p.from
 	if p.only != nil {
-		from = *p.only
-	}
-	r.Keys(l.Name, from, func(k store.KeyUsage) bool {
-		if p.only != nil && k.Name != *p.only {
-			return false
+		p.add(l, r.Key(l.Name, *p.only))
+	} else {
+		keys := r.Keys(l.Name, p.from, p.size+1)
+		if len(keys) > p.size {
+			p.next = &keys[p.size].Name
+			keys = keys[:p.size]
 		}
-		if len(p.keys) == p.size {
-			p.next = &k.Name
-			return false
+		for _, k := range keys {
+			p.add(l, k)
 		}
-		p.add(l, k)
-		return true
-	})
-	if p.only != nil && len(p.keys) == 0 {
-		p.add(l, store.KeyUsage{Name: *p.only}) // nobody takes it: all of it is free
 	}
 	p.hold(r)
 	return nil

@@ -90,9 +90,7 @@ func (s *Server) UpdateQueue(ctx context.Context, m *stintv1.UpdateQueueRequest)
 	if errors.Is(err, store.ErrTooManyQueues) {
 		return nil, tooManyQueues("name")
 	}
-	if err == nil {
-		s.dispatch.Wake(m.GetName())
-	}
+	s.dispatch.Wake(m.GetName()) // also if the caller has gone: what was written lasts
 	return answer, err
 }
 
@@ -153,9 +151,7 @@ func (s *Server) ResumeQueue(ctx context.Context, m *stintv1.ResumeQueueRequest)
 		q.Pause = nil
 		return paused
 	})
-	if err == nil {
-		s.dispatch.Wake(m.GetName())
-	}
+	s.dispatch.Wake(m.GetName())
 	return &stintv1.ResumeQueueResponse{Queue: q}, err
 }
 

@@ -114,6 +114,12 @@ func TestExplainCommands(t *testing.T) {
 			ok(t, server, "limit", "put", "l", "--max", "2")
 			return id
 		}},
+		"a time and a limit": {[]string{"TIME", "LIMIT", "NO_WORKER"}, 0, func(t *testing.T, server string, c *client.Client) string {
+			ok(t, server, "limit", "put", "l", "--max", "1")
+			submit(t, server, "q", "--limit", "l")
+			claim(t, c, "q")
+			return submit(t, server, "q", "--limit", "l", "--delay", "1h")
+		}},
 		"busy workers": {[]string{"WORKERS_BUSY"}, 0, func(t *testing.T, server string, _ *client.Client) string {
 			begun := make(chan struct{})
 			sdkWorker(t, server, "q", func(ctx context.Context, _ *client.Run) error { close(begun); <-ctx.Done(); return ctx.Err() })

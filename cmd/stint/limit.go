@@ -63,8 +63,8 @@ Jobs name the limits that their runs take: see "stint submit --limit".`,
 	return c
 }
 
-// putLimit reads the policy, changes what was asked for and writes it back; somebody else's change in between is a
-// conflict.
+// putLimit reads the policy, changes what was asked for and writes it back; somebody else's change of a limit that was
+// there is a conflict.
 func (g *globals) putLimit(
 	ctx context.Context, c *client.Client, name string, p *limitFlags, maxima map[string]uint32, changed func(string) bool,
 ) error {

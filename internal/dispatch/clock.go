@@ -123,6 +123,10 @@ func (d *Dispatcher) sweep(now int64) {
 			d.forget(q)
 		}
 	}
+	if len(d.reserved) > 0 {
+		d.reviewing = true
+		d.poke()
+	}
 	d.nudge()
 }
 

@@ -79,8 +79,9 @@ type Dispatcher struct {
 	cursors   []*cursor           // for the next match
 	freed     []*store.Key        // with hooks, and maybe with room
 	loosened  map[string]struct{} // limits whose policy has changed
-	reserved  map[*store.Key]*lane
-	waiting   int // pools that stand in lines
+	reserved  map[*store.Key]*reservation
+	reviewing bool // the next match looks at all of them
+	waiting   int  // pools that stand in lines
 	workers   map[job.ID]*worker
 	sessions  map[*Session]struct{}
 	polls     map[*claim]struct{} // claims that wait
@@ -115,7 +116,7 @@ func New(st store.Store, log *slog.Logger) (*Dispatcher, error) {
 	d := &Dispatcher{
 		store: st, log: log, tokens: t, origin: time.Now(),
 		look: make(chan struct{}, 1), pokes: make(chan struct{}, 1), tellings: make(chan struct{}, 1),
-		runs: map[uint64]*run{}, zombies: map[uint64]*zombie{}, queues: map[string]*queue{}, loosened: map[string]struct{}{}, reserved: map[*store.Key]*lane{}, workers: map[job.ID]*worker{},
+		runs: map[uint64]*run{}, zombies: map[uint64]*zombie{}, queues: map[string]*queue{}, loosened: map[string]struct{}{}, reserved: map[*store.Key]*reservation{}, workers: map[job.ID]*worker{},
 		sessions: map[*Session]struct{}{}, polls: map[*claim]struct{}{}, claims: map[claimKey]*claim{},
 		followers: map[uint64]map[*follower]struct{}{},
 		releaser:  newReleaser(),

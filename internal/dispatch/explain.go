@@ -7,7 +7,7 @@ import (
 	"github.com/stintrun/stint/internal/store"
 )
 
-// Explanation is what the dispatcher knows of a READY job that does not run.
+// Explanation is what the dispatcher knows of a job that does not run. Places and what is kept are of a READY one.
 type Explanation struct {
 	Pools   int // parts of sessions' demands, and calls, that are for its queue
 	Room    int // those of them that have room for it
@@ -30,23 +30,18 @@ type KeyState struct {
 // lookAhead is how many jobs of a lane are counted.
 const lookAhead = 1000
 
-// Explain tells what keeps a READY job. It is called in a transaction.
+// Explain tells what keeps a job that is to run. It is called in a transaction.
 func (d *Dispatcher) Explain(tx store.Tx, j *job.Job) (Explanation, error) {
 	var e Explanation
-	d.mu.Lock()
-	mine := d.explain(&e, tx, j)
-	others := map[int]*lane{}
-	if mine != nil {
-		for i, u := range mine.Keys() {
-			if r := d.reserved[u.Key]; r != nil && r != mine {
-				e.Keys[i].Kept = r.units(u.Key)
-				others[i] = r
-			}
-		}
+	for _, u := range j.Spec.Limits {
+		e.Keys = append(e.Keys, keyState(tx, u))
 	}
-	d.mu.Unlock()
-	for i, l := range others { // not under the lock: the store may read
-		heads, err := tx.Heads(l.Lane, 1)
+	var mine store.Lane
+	if j.State == job.Ready {
+		mine = tx.LaneOf(j)
+	}
+	for i, l := range d.explain(&e, tx, j, mine) { // not under the lock: the store may read
+		heads, err := tx.Heads(l, 1)
 		if err != nil {
 			return e, err
 		}
@@ -57,7 +52,7 @@ func (d *Dispatcher) Explain(tx store.Tx, j *job.Job) (Explanation, error) {
 	if mine == nil {
 		return e, nil
 	}
-	heads, err := tx.Heads(mine.Lane, lookAhead)
+	heads, err := tx.Heads(mine, lookAhead)
 	if err != nil {
 		return e, err
 	}
@@ -72,8 +67,23 @@ func (d *Dispatcher) Explain(tx store.Tx, j *job.Job) (Explanation, error) {
 	return e, nil
 }
 
-// explain tells what needs no look into the store, and returns the job's lane; nil if it is not known.
-func (d *Dispatcher) explain(e *Explanation, tx store.Tx, j *job.Job) (mine *lane) {
+// keyState is how a key is, but for what is kept of it.
+func keyState(tx store.Tx, u job.LimitUse) KeyState {
+	usage := tx.Key(u.Limit, u.Key)
+	k := KeyState{Use: u, Live: usage.Live}
+	if l := tx.Limit(u.Limit); l != nil {
+		k.Max = uint64(l.Policy.MaxOf(u.Key))
+		if l.Policy.OnZombie != job.OnZombieRelease {
+			k.Zombies = usage.Zombies
+		}
+	}
+	return k
+}
+
+// explain adds what needs no look into the store, and returns the lanes for which some of the keys are kept.
+func (d *Dispatcher) explain(e *Explanation, tx store.Tx, j *job.Job, mine store.Lane) map[int]store.Lane {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if q := d.queues[j.Spec.Queue]; q != nil {
 		e.Pools, e.Started = q.seats, q.starts.lastMinute(tx.Now())
 		for s := q.first; s != nil; s = s.next {
@@ -83,23 +93,17 @@ func (d *Dispatcher) explain(e *Explanation, tx store.Tx, j *job.Job) (mine *lan
 			}
 		}
 	}
-	if l := tx.LaneOf(j); l != nil {
-		mine, _ = l.Mark().(*lane)
-	}
 	if mine == nil {
 		return nil
 	}
+	others := map[int]store.Lane{}
 	for i, u := range mine.Keys() {
-		k := KeyState{Use: j.Spec.Limits[i], Live: u.Key.Live}
-		if p := u.Key.Limit.Policy; p != nil {
-			k.Max = uint64(p.MaxOf(u.Key.Name))
-			if p.OnZombie != job.OnZombieRelease {
-				k.Zombies = u.Key.Zombies
-			}
+		if r := d.reserved[u.Key]; r != nil && r.lane.Lane != mine {
+			e.Keys[i].Kept = r.lane.units(u.Key)
+			others[i] = r.lane.Lane
 		}
-		e.Keys = append(e.Keys, k)
 	}
-	return mine
+	return others
 }
 
 // starts counts what began in each of the last sixty seconds.

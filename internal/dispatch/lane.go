@@ -20,7 +20,7 @@ type lane struct {
 	at     int       // in there
 	hook   *hook     // that let it into its band, to be tried
 	cursor *cursor   // of the match under way; nil: it has not been looked at
-	since  int64     // when its first job was first found not to fit; 0: it was not
+	since  int64     // since when its jobs have been found not to fit; 0: they have not
 }
 
 // band holds the lanes of a queue and priority whose jobs may fit.
@@ -116,6 +116,7 @@ func (d *Dispatcher) left(s store.Lane) {
 	}
 	if h := hookOf(l); h != nil {
 		l.stand(nil)
+		d.freed = append(d.freed, h.key) // another one is its first
 		h.tidy()
 	}
 	l.stand(nil)
@@ -144,11 +145,11 @@ func hookOf(l *lane) *hook {
 }
 
 // hang takes a lane from its band until the key has room.
-func (d *Dispatcher) hang(l *lane, u store.KeyUse, now int64) {
+func (m *matcher) hang(l *lane, u store.KeyUse) {
 	if l.since == 0 {
-		l.since = now
+		l.since = m.clock
 	}
-	d.reserve(l, now)
+	m.reserve(l)
 	first, _ := u.Key.Mark.(*hook)
 	h := first
 	for h != nil && (h.band != l.band || h.units != u.Units) {
@@ -159,7 +160,7 @@ func (d *Dispatcher) hang(l *lane, u store.KeyUse, now int64) {
 		u.Key.Mark = h
 	}
 	l.stand(&h.lanes)
-	d.decided(l)
+	m.d.decided(l)
 }
 
 // tidy forgets a hook that nothing hangs on.

@@ -11,7 +11,6 @@ type queue struct {
 	lanes       int     // that have READY jobs
 	starts      *starts // of runs; nil: there were none
 	active      bool    // it is among those the next match looks at
-	held        bool    // it is paused, or has as many runs as it may, by the last match that looked
 
 	// Of the match under way.
 	open   bool   // its jobs may be given

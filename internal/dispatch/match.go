@@ -125,6 +125,7 @@ func (m *matcher) begin() bool {
 		m.tx.EachKey(name, func(k *store.Key) { d.gaveBack([]store.KeyUse{{Key: k}}) })
 	}
 	clear(d.loosened)
+	m.review()
 	m.tryFreed()
 	for _, q := range d.active {
 		q.active = false
@@ -144,14 +145,14 @@ func (m *matcher) open(q *queue) {
 	known := m.tx.Queue(q.name)
 	m.d.mu.Lock()
 	defer m.d.mu.Unlock()
-	if q.held = known != nil && known.Pause != nil; q.held {
+	if known != nil && known.Pause != nil {
 		return
 	}
 	q.room, q.policy = math.MaxUint64, job.Policy{}
 	if known != nil {
 		q.room, q.policy = known.Policy.Room(known.Counts[job.Running], known.Zombies), known.Policy
 	}
-	if q.held = q.room == 0; q.held {
+	if q.room == 0 {
 		return // until a run of the queue ends, or its policy changes
 	}
 	q.open = true
@@ -186,8 +187,11 @@ func (m *matcher) tryFreed() {
 				continue
 			}
 			l := h.lanes[0]
+			if r := d.reserved[k]; r != nil && r.lane.in == &h.lanes {
+				l = r.lane // it goes before the oldest
+			}
 			if uint64(h.units) > d.roomFor(l, k) {
-				d.reserve(l, m.clock)
+				m.reserve(l)
 				continue
 			}
 			l.hook, h.tried = h, l
@@ -218,7 +222,7 @@ func (m *matcher) settle(b *band) (short *lane) {
 	for len(b.lanes) > 0 {
 		l := b.lanes[0]
 		if u, full := m.full(l); full {
-			m.d.hang(l, u, m.clock)
+			m.hang(l, u)
 			continue
 		}
 		c := l.cursor
@@ -397,7 +401,11 @@ func (m *matcher) end() {
 	for _, b := range m.due {
 		b.due = false
 	}
+	stray := len(d.active) > 0 // queues that this match did not open
 	for _, l := range m.looked {
+		if l.band != nil && (l.cursor.skipped > 0 || m.failed) {
+			l.moved(min(l.place, l.First())) // what was passed stands before what was looked at last
+		}
 		*l.cursor = cursor{}
 		d.cursors, l.cursor = append(d.cursors, l.cursor), nil
 		if l.band != nil && l.in == nil {
@@ -410,12 +418,11 @@ func (m *matcher) end() {
 			d.gaveBack([]store.KeyUse{{Key: k}})
 		}
 	}
-	d.dropIdle()
 	for _, q := range m.opened {
 		q.open = false
 		d.activate(q)
 	}
-	if m.claims >= claimsMax && len(d.active) > 0 || len(d.freed) > 0 {
-		d.poke()
+	if !m.failed && (m.claims >= claimsMax && len(d.active) > 0 || stray || len(d.freed) > 0) {
+		d.poke() // what failed is for the sweep
 	}
 }

@@ -2,21 +2,31 @@ package dispatch
 
 import (
 	"slices"
+	"time"
 
 	"github.com/stintrun/stint/internal/job"
 	"github.com/stintrun/stint/internal/store"
 )
 
-// A job that takes much, or of several keys, may find them taken by others again and again. One that has not fitted for an
-// aging step reserves all its keys, or none: what is given back there is kept for it until all that it takes is free. So it
-// holds nothing while it waits for more, and two of them cannot wait for each other.
+// A job that takes much, or of several keys, may find them taken by others again and again. A lane that has not fitted for
+// an aging step reserves all its keys, or none: what is given back there is kept for it until all that it takes is free. So
+// it holds nothing while it waits for more, and two of them cannot wait for each other.
+
+// reservation is what is kept for a lane.
+type reservation struct {
+	lane *lane
+	free int64 // since when all of it is free, as the sweep saw; 0: it is not
+}
+
+// reserveGrace is how long everything that a lane takes is kept once it is free, for a worker of its queue to have room.
+const reserveGrace = 10 * time.Second
 
 // roomFor is how many more units of the key the lane may take: all there are but those kept for another one.
 func (d *Dispatcher) roomFor(l *lane, k *store.Key) uint64 {
 	room := k.Room()
 	if len(d.reserved) > 0 {
-		if r := d.reserved[k]; r != nil && r != l {
-			room -= min(room, r.units(k))
+		if r := d.reserved[k]; r != nil && r.lane != l {
+			room -= min(room, r.lane.units(k))
 		}
 	}
 	return room
@@ -32,46 +42,67 @@ func (l *lane) units(k *store.Key) uint64 {
 	return 0
 }
 
-// reserve has what is given back kept for the lane, if its first job has not fitted for an aging step, may start as far as
-// its queue is concerned, and no older lane has one of its keys.
-func (d *Dispatcher) reserve(l *lane, now int64) {
-	if now-l.since < int64(job.AgingStep) {
-		return
-	}
-	if !l.startable() {
-		d.unreserve(l)
+// reserve has what is given back kept for the lane, if it has not fitted for an aging step, its jobs may start as far as
+// their queue is concerned, and no older lane has one of its keys.
+func (m *matcher) reserve(l *lane) {
+	d := m.d
+	if m.clock-l.since < int64(job.AgingStep) {
 		return
 	}
 	for _, u := range l.Keys() {
-		if r := d.reserved[u.Key]; r != nil && r.since <= l.since {
+		if r := d.reserved[u.Key]; r != nil && r.lane.since <= l.since {
 			return // itself, too
 		}
 	}
+	if !m.startable(l) {
+		return
+	}
+	made := &reservation{lane: l}
 	for _, u := range l.Keys() {
 		if r := d.reserved[u.Key]; r != nil {
-			d.unreserve(r)
+			d.unreserve(r.lane)
 		}
 	}
 	for _, u := range l.Keys() {
-		d.reserved[u.Key] = l
+		d.reserved[u.Key] = made
 	}
 }
 
-// startable reports whether the lane's jobs may start once their keys are free: their queue is served and not held, and no
-// maximum was lowered under what they take.
-func (l *lane) startable() bool {
+// startable reports whether the lane's jobs may start once their keys are free: somebody serves their queue, which is not
+// paused and may have more runs, and no maximum was lowered under what they take.
+func (m *matcher) startable(l *lane) bool {
 	q := l.band.queue
-	return q.first != nil && !q.held && !slices.ContainsFunc(l.Keys(), func(u store.KeyUse) bool {
+	if q.seats == 0 {
+		return false
+	}
+	if known := m.tx.Queue(q.name); known != nil && (known.Pause != nil || known.Policy.Room(known.Counts[job.Running], known.Zombies) == 0) {
+		return false
+	}
+	return !slices.ContainsFunc(l.Keys(), func(u store.KeyUse) bool {
 		p := u.Key.Limit.Policy
 		return p != nil && u.Units > p.MaxOf(u.Key.Name)
 	})
 }
 
-// dropIdle ends the reservations of lanes that could not use what is free.
-func (d *Dispatcher) dropIdle() {
-	for _, l := range d.reserved {
-		if l.in == &l.band.lanes && !l.startable() {
+// review ends the reservations of lanes whose jobs may not start any more, and of those that could not use what is free. A
+// sweep asks for it.
+func (m *matcher) review() {
+	d := m.d
+	if !d.reviewing {
+		return
+	}
+	d.reviewing = false
+	for _, r := range d.reserved {
+		switch l := r.lane; {
+		case !m.startable(l):
 			d.unreserve(l)
+		case l.in != &l.band.lanes:
+			r.free = 0
+		case r.free == 0:
+			r.free = m.clock
+		case m.clock-r.free > int64(reserveGrace):
+			d.unreserve(l)
+			l.since = m.clock // it had its chance
 		}
 	}
 }
@@ -82,7 +113,7 @@ func (d *Dispatcher) unreserve(l *lane) {
 		return
 	}
 	for _, u := range l.Keys() {
-		if d.reserved[u.Key] == l {
+		if r := d.reserved[u.Key]; r != nil && r.lane == l {
 			delete(d.reserved, u.Key)
 			d.gaveBack([]store.KeyUse{u})
 		}

@@ -102,10 +102,161 @@ func TestReservationEnds(t *testing.T) {
 				c.end(r, wide)
 				s.see()
 				s.succeed(held[1:]...)
+				r.pass(2 * time.Second) // a sweep sees to it
 				if got := s.take(); len(got) < 3 {
 					r.t.Errorf("%d small jobs started", len(got))
 				}
 			})
 		})
 	}
+}
+
+// wait lets time pass while everybody reports what it holds.
+func (r *rig) wait(d time.Duration, holding map[*stream][]dispatch.Assignment) {
+	r.t.Helper()
+	for ; d > 0; d -= 8 * time.Second {
+		for s, held := range holding {
+			s.report(held...)
+		}
+		r.pass(8 * time.Second)
+	}
+}
+
+// TestReservedBehindAnOlder: a lane whose reservation is older than that of a lane which stands before it, on the same
+// hook, is not kept by that one from what is kept for it.
+func TestReservedBehindAnOlder(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.bound("j", job.LimitPolicy{Max: 2})
+		r.bound("k", job.LimitPolicy{Max: 3})
+		s := r.worker(1, "q")
+		r.submitMany(2, "q", use("j", "", 1))
+		ofJ := s.accepts(2)
+		r.submitMany(3, "q", use("k", "", 1))
+		ofK := s.accepts(3)
+		r.submitMany(2, "q", use("j", "", 1), use("k", "", 2)) // both of a lane
+		r.submitMany(1, "q", use("k", "", 2))                  // another lane, later
+		s.takes(0)
+		r.wait(time.Minute, map[*stream][]dispatch.Assignment{s: slices.Concat(ofJ, ofK)})
+		s.succeed(ofJ[0])
+		s.takes(0)
+		s.succeed(ofK[0], ofK[1])
+		both := s.accepts(1) // the first lane has a run, and is younger now
+		r.wait(job.AgingStep-40*time.Second, map[*stream][]dispatch.Assignment{s: {ofJ[1], ofK[2], both[0]}})
+		s.succeed(ofK[2]) // a unit of k is kept for the other lane
+		s.takes(0)
+		s.succeed(ofJ[1]) // the first lane is tried, and hangs on k before the other one
+		s.takes(0)
+		s.succeed(both[0])
+		if got := s.take(); len(got) == 0 {
+			t.Error("all of k is free, and nothing starts")
+		}
+	})
+}
+
+// TestReservationOfTheBusy: what is all free is not kept for ever for a job whose worker is busy.
+func TestReservationOfTheBusy(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.bound("k", job.LimitPolicy{Max: 2})
+		s := r.worker(1, "q")
+		w := r.open(hello(2))
+		w.demand(room(1, "wide"))
+		r.submitMany(20, "q", use("k", "", 1))
+		held := s.accepts(2)
+		r.submitMany(1, "wide", use("k", "", 2))
+		r.wait(6*time.Minute, map[*stream][]dispatch.Assignment{s: held, w: nil})
+		s.succeed(held[0])
+		s.takes(0)
+		r.plain("wide", 1)
+		busy := w.accepts(1)
+		s.succeed(held[1])
+		s.takes(0)
+		r.wait(24*time.Second, map[*stream][]dispatch.Assignment{s: nil, w: busy})
+		if got := s.take(); len(got) != 2 {
+			t.Errorf("%d small jobs start while the worker of the wide one is busy; want 2", len(got))
+		}
+	})
+}
+
+// TestWideJobOfABusyWorker: a wide job starts though its worker is busy whenever a unit is given back, and free only in
+// between.
+func TestWideJobOfABusyWorker(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.bound("k", job.LimitPolicy{Max: 2})
+		s := r.worker(1, "q")
+		w := r.open(hello(2))
+		w.demand(room(1, "wide"))
+		r.submitMany(200, "q", use("k", "", 1))
+		held := s.accepts(2)
+		wide := r.submitMany(1, "wide", use("k", "", 2))[0]
+		r.plain("wide", 200)
+		busy := w.accepts(1)
+		for begin := time.Now(); time.Since(begin) < 2*job.AgingStep; {
+			if len(held) > 0 {
+				s.succeed(held[0])
+				held = held[1:]
+			}
+			held = append(held, s.take()...)
+			s.see()
+			s.report(held...)
+			w.report(busy...)
+			r.pass(5 * time.Second)
+			w.succeed(busy...)
+			if busy = w.accepts(1); busy[0].Job.Seq == wide {
+				return
+			}
+			s.report(held...)
+			r.pass(5 * time.Second)
+		}
+		t.Error("it has not started within two aging steps")
+	})
+}
+
+// TestReservationAfterMaxRunning: a queue that was full, and whose jobs all hang since, is not taken for full any more.
+func TestReservationAfterMaxRunning(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.bound("k", job.LimitPolicy{Max: 2})
+		s := r.worker(1, "q", "wide")
+		r.policy("wide", job.Policy{MaxRunning: 1})
+		r.submitMany(200, "q", use("k", "", 1))
+		held := s.accepts(2)
+		wide := r.submitMany(1, "wide", use("k", "", 2))[0]
+		s.takes(0)
+		r.plain("wide", 1)
+		plain := s.accepts(1)
+		waits := r.plain("wide", 1)[0]
+		s.takes(0)
+		r.pass(2 * time.Second)
+		r.interrupt(waits, job.LevelCancel)
+		s.succeed(plain[0])
+		if _, took := r.churn(s, held, wide); took > 2*job.AgingStep {
+			t.Errorf("it started after %s", took)
+		}
+	})
+}
+
+// TestNotMeKeepsItsPlace: a job that was given back as not for a worker goes to that worker again as soon as its time has
+// come, though others of its lane and of other lanes wait.
+func TestNotMeKeepsItsPlace(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.bound("k", job.LimitPolicy{Max: 1000})
+		w := r.open(hello(1))
+		w.demand(room(1, "q"))
+		first := r.plain("q", 1)[0]
+		w.finish(released(job.Released{NotMe: true}), w.accepts(1)...)
+		r.submitMany(150, "q", use("k", "", 1))
+		r.plain("q", 10)
+		for begin := time.Now(); time.Since(begin) < 2*job.NotMePeriod; {
+			got := w.accepts(1)
+			if got[0].Job.Seq == first {
+				if took := time.Since(begin); took < job.NotMePeriod || took > job.NotMePeriod+3*time.Second {
+					t.Errorf("it came back after %s", took)
+				}
+				return
+			}
+			w.report(got...)
+			r.pass(time.Second)
+			w.succeed(got...)
+		}
+		t.Error("it did not come back when its time had come")
+	})
 }

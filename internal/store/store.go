@@ -114,9 +114,11 @@ type Reader interface {
 	Limit(name string) *Limit
 	// Limits calls fn for the limits in the order of their names, from the given name on, until it returns false.
 	Limits(from string, fn func(*Limit) bool)
-	// Keys calls fn for the keys of a limit that are taken or waited for, in the order of their names, from the given name
-	// on, until it returns false.
-	Keys(limit, from string, fn func(KeyUsage) bool)
+	// Keys returns the first n keys of a limit that are taken or waited for, in the order of their names, from the given
+	// name on.
+	Keys(limit, from string, n int) []KeyUsage
+	// Key returns one key of a limit; of one that is neither taken nor waited for all but the name is zero.
+	Key(limit, name string) KeyUsage
 	// Lanes calls fn for each lane that has READY jobs, in no order.
 	Lanes(fn func(Lane))
 }

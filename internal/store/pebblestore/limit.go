@@ -156,24 +156,45 @@ func (v view) Limits(from string, fn func(*store.Limit) bool) {
 	}
 }
 
-func (v view) Keys(name, from string, fn func(store.KeyUsage) bool) {
+func (v view) Keys(name, from string, n int) []store.KeyUsage {
 	s := v.s.state
 	s.mu.RLock()
-	var keys []store.KeyUsage
-	if l := s.limits[name]; l != nil {
-		for _, k := range l.keys {
-			if k.Name >= from {
-				keys = append(keys, store.KeyUsage{Name: k.Name, Live: k.Live, Zombies: k.Zombies, Waiting: k.Waiting})
-			}
+	defer s.mu.RUnlock()
+	l := s.limits[name]
+	if l == nil {
+		return nil
+	}
+	var first []store.KeyUsage
+	keep := func() {
+		slices.SortFunc(first, func(a, b store.KeyUsage) int { return cmp.Compare(a.Name, b.Name) })
+		first = first[:min(n, len(first))]
+	}
+	for _, k := range l.keys {
+		if k.Name < from {
+			continue
+		}
+		if first = append(first, usageOf(k)); len(first) >= 4*n {
+			keep() // there may be millions
 		}
 	}
-	s.mu.RUnlock()
-	slices.SortFunc(keys, func(a, b store.KeyUsage) int { return cmp.Compare(a.Name, b.Name) })
-	for _, k := range keys {
-		if !fn(k) {
-			return
+	keep()
+	return first
+}
+
+func (v view) Key(limit, name string) store.KeyUsage {
+	s := v.s.state
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if l := s.limits[limit]; l != nil {
+		if k := l.keys[name]; k != nil {
+			return usageOf(k)
 		}
 	}
+	return store.KeyUsage{Name: name}
+}
+
+func usageOf(k *store.Key) store.KeyUsage {
+	return store.KeyUsage{Name: k.Name, Live: k.Live, Zombies: k.Zombies, Waiting: k.Waiting}
 }
 
 func (t *tx) EachKey(name string, fn func(*store.Key)) {

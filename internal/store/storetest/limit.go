@@ -11,7 +11,7 @@ import (
 func (b *bench) keys(limit string) (all []store.KeyUsage) {
 	b.Helper()
 	b.view(func(r store.Reader) error {
-		r.Keys(limit, "", func(k store.KeyUsage) bool { all = append(all, k); return true })
+		all = r.Keys(limit, "", 100)
 		return nil
 	})
 	return all
@@ -57,7 +57,9 @@ func testLimits(t *testing.T, b *bench) {
 		b.equal("limits", names, []string{"k", "l"})
 		r.Limits("ka", func(l *store.Limit) bool { names = append(names, l.Name); return false })
 		b.equal("limits from ka on", names[2:], []string{"l"})
-		r.Keys("l", "b", func(k store.KeyUsage) bool { t.Errorf("key %q is not from b on", k.Name); return true })
+		b.equal("keys of l from b on", r.Keys("l", "b", 100), []store.KeyUsage(nil))
+		b.equal("a key", r.Key("l", "a"), store.KeyUsage{Name: "a", Live: 4, Waiting: 1})
+		b.equal("a key that is not taken", r.Key("l", "b"), store.KeyUsage{Name: "b"})
 		return nil
 	})
 
