@@ -104,6 +104,14 @@ var sentinels = []struct {
 	{dispatch.ErrSeen, invalid("seen", "no assignment of this number was sent")},
 }
 
+// many is a number of something, as texts say it.
+func many(n uint64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
 // invalid blames a field.
 func invalid(field, format string, args ...any) *refusal {
 	return &refusal{code: codes.InvalidArgument, reason: stintv1.Reason_REASON_INVALID_FIELD, field: field, message: fmt.Sprintf(format, args...)}

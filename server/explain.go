@@ -84,7 +84,7 @@ func (x *explainer) explain() *stintv1.ExplainJobResponse {
 	if answer.Summary = "it has come to its turn"; len(x.blockers) > 0 {
 		answer.Summary = x.blockers[0].GetText()
 	} else if x.known.Ahead > 0 {
-		answer.Summary = fmt.Sprintf("%d jobs stand before it", x.known.Ahead)
+		answer.Summary = many(x.known.Ahead, "job") + " before it"
 	}
 	return answer
 }
@@ -135,7 +135,7 @@ func (x *explainer) queued() {
 		running += q.Zombies
 	}
 	b := x.add(stintv1.BlockerKind_BLOCKER_KIND_MAX_RUNNING, fmt.Sprintf("stint queue set %s --max-running %d", name, running+1),
-		"queue %q has %d runs%s, of at most %d", name, q.Counts[job.Running], zombies, q.Policy.MaxRunning)
+		"queue %q has %s%s, of at most %d", name, many(q.Counts[job.Running], "run"), zombies, q.Policy.MaxRunning)
 	b.JobIds = x.holders(func(o *job.Job) bool { return o.Spec.Queue == name })
 }
 
@@ -164,10 +164,10 @@ func (x *explainer) limits() {
 			continue
 		case units > k.Max:
 			b = x.add(stintv1.BlockerKind_BLOCKER_KIND_LIMIT_TOO_LOW, x.raise(k.Use, taken+units),
-				"it takes %d units of %s, whose maximum is %d now", units, name, k.Max)
+				"it takes %s of %s, whose maximum is %d now", many(units, "unit"), name, k.Max)
 		case taken+units > k.Max:
 			b = x.add(stintv1.BlockerKind_BLOCKER_KIND_LIMIT, x.raise(k.Use, taken+units),
-				"it takes %d units of %s, of which %d are taken, of at most %d", units, name, taken, k.Max)
+				"it takes %s of %s, of which %d of at most %d are taken", many(units, "unit"), name, taken, k.Max)
 			b.JobIds = x.holders(func(o *job.Job) bool { return uses(o, k.Use) })
 		case k.Kept > 0 && k.Max-taken < k.Kept+units:
 			b = x.add(stintv1.BlockerKind_BLOCKER_KIND_RESERVED, x.raise(k.Use, taken+k.Kept+units),

@@ -263,7 +263,7 @@ func refuseUses(r store.Reader, uses []job.LimitUse) (refused result, is bool) {
 		if most := l.Policy.MaxOf(u.Key); u.Units > most {
 			return result{err: &refusal{
 				code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_UNITS_OVER_LIMIT, field: "limits",
-				message: fmt.Sprintf("it takes %d units of key %q of limit %q, whose maximum is %d: it could never run", u.Units, clip(u.Key), u.Limit, most),
+				message: fmt.Sprintf("it takes %s of key %q of limit %q, whose maximum is %d: it could never run", many(uint64(u.Units), "unit"), clip(u.Key), u.Limit, most),
 			}}, true
 		}
 	}
@@ -274,7 +274,7 @@ func refuseUses(r store.Reader, uses []job.LimitUse) (refused result, is bool) {
 func limitInUse(jobs uint64) *refusal {
 	return &refusal{
 		code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_LIMIT_IN_USE,
-		message: fmt.Sprintf("%d jobs that are not finished name the limit; force deletes it all the same", jobs),
+		message: fmt.Sprintf("the limit is named by %s not finished; force deletes it all the same", many(jobs, "job")),
 	}
 }
 

@@ -122,7 +122,7 @@ func (s *Server) DeleteQueue(ctx context.Context, m *stintv1.DeleteQueueRequest)
 func queueNotEmpty(jobs uint64) *refusal {
 	return &refusal{
 		code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_QUEUE_NOT_EMPTY,
-		message: fmt.Sprintf("the queue has %d jobs that are not finished", jobs),
+		message: fmt.Sprintf("the queue has %s not finished", many(jobs, "job")),
 	}
 }
 

@@ -57,7 +57,7 @@ func drawExplanation(w io.Writer, x *stintv1.ExplainJobResponse) {
 	if x.GetAheadIsEstimate() {
 		most = "at most "
 	}
-	row(w, "Before it", fmt.Sprintf("%s%d of its kind; %d runs of its queue began in the last minute", most, x.GetAhead(), x.GetStartedLastMinute()))
+	row(w, "Before it", fmt.Sprintf("%s%d of its kind; begun in its queue in the last minute: %d", most, x.GetAhead(), x.GetStartedLastMinute()))
 	if x.GetEstimatedWait() != nil {
 		row(w, "Estimate", fmt.Sprintf("%s at that rate", x.GetEstimatedWait().AsDuration().Round(time.Second)))
 	}

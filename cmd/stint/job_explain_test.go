@@ -191,7 +191,7 @@ func TestExplainPlace(t *testing.T) {
 		submit(t, server, "q")
 	}
 	id := submit(t, server, "q")
-	if out := squeeze(ok(t, server, "job", "explain", id)); !strings.Contains(out, "\nBefore it 3 of its kind; 1 runs of its queue began in the last minute\nEstimate 3m0s at that rate") {
+	if out := squeeze(ok(t, server, "job", "explain", id)); !strings.Contains(out, "\nBefore it 3 of its kind; begun in its queue in the last minute: 1\nEstimate 3m0s at that rate") {
 		t.Errorf("explain printed:\n%s", out)
 	}
 	if x := explain(t, server, running); len(x.Blockers) != 0 || !strings.HasPrefix(x.Summary, `it is running on "a test" since `) {

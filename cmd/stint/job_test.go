@@ -329,7 +329,7 @@ func TestQueueCommands(t *testing.T) {
 		answer.GetQueue().GetCounts().GetReady() != 1 || answer.GetQueue().GetPolicy().GetRetry().GetMaxAttempts() != 3 {
 		t.Errorf("get as JSON: %v, %v", &answer, err)
 	}
-	wantCode(t, stint(t, "", server, "queue", "delete", "mail"), 4, "QUEUE_NOT_EMPTY: the queue has 1 jobs")
+	wantCode(t, stint(t, "", server, "queue", "delete", "mail"), 4, "QUEUE_NOT_EMPTY: the queue has 1 job not finished")
 	if out := ok(t, server, "queue", "delete", "fresh"); squeeze(out) != "fresh DELETED" {
 		t.Errorf("delete printed %q", out)
 	}

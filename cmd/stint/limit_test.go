@@ -46,7 +46,7 @@ func TestLimitCommands(t *testing.T) {
 		t.Errorf("usage as JSON: %+v, %v", page, err)
 	}
 	wantCode(t, stint(t, "", server, "limit", "usage", "nothing"), 3, "LIMIT_NOT_FOUND")
-	wantCode(t, stint(t, "", server, "limit", "delete", "db"), 4, "LIMIT_IN_USE: 1 jobs")
+	wantCode(t, stint(t, "", server, "limit", "delete", "db"), 4, "LIMIT_IN_USE: the limit is named by 1 job not finished")
 	if out := squeeze(ok(t, server, "limit", "delete", "db", "--force")); out != "db DELETED\n" && out != "db DELETED" {
 		t.Errorf("delete printed %q", out)
 	}
