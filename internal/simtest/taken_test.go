@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
@@ -48,6 +49,9 @@ func (s *sim) withinLimits(jobs []*stintv1.Job) {
 		for _, u := range j.GetLimits() {
 			key := u.GetName() + " " + u.GetKey()
 			for _, h := range j.GetHistory() {
+				if strings.HasPrefix(h.GetNote(), "came late") {
+					continue // it was lost before, when its history no longer tells
+				}
 				byKey[key] = append(byKey[key], event{h.GetDispatchTime().AsTime(), int(u.GetUnits())}, event{h.GetEndTime().AsTime(), -int(u.GetUnits())})
 			}
 		}
