@@ -305,6 +305,7 @@ func TestCompletion(t *testing.T) {
 	for _, queue := range []string{"media/audio", "media/video", "mail"} {
 		ok(t, server, "submit", queue, "--data", "x")
 	}
+	ok(t, server, "limit", "put", "db", "--max", "1")
 	nobody := "--server=127.0.0.1:1"
 	for _, test := range []struct {
 		args string
@@ -317,6 +318,9 @@ func TestCompletion(t *testing.T) {
 		{server + " work mail m", []string{"media/audio", "media/video", ":4"}},
 		{server + " job list --queue mai", []string{"mail", ":4"}},
 		{nobody + " queue get m", []string{":5"}},
+		{server + " limit usage d", []string{"db", ":4"}},
+		{server + " limit delete db d", []string{":4"}},
+		{nobody + " limit usage d", []string{":5"}},
 		// Of what is fixed the shell picks what fits.
 		{nobody + " job list --state ru", []string{
 			"backoff", "cancelled", "expired", "failed", "parked", "ready", "running", "scheduled", "succeeded", ":4",

@@ -17,47 +17,43 @@ const completeTimeout = time.Second
 
 // completeQueues completes the names of queues, for as many arguments; -1: any number.
 func completeQueues(g *globals, arguments int) cobra.CompletionFunc {
+	return completeNames(g, arguments, func(ctx context.Context, c *client.Client) (names []string, err error) {
+		page, err := c.Queues().ListQueues(ctx, &stintv1.ListQueuesRequest{PageSize: pageSize})
+		for _, q := range page.GetQueues() {
+			names = append(names, q.GetName())
+		}
+		return names, err
+	})
+}
+
+// completeLimits completes the name of a limit.
+func completeLimits(g *globals) cobra.CompletionFunc {
+	return completeNames(g, 1, func(ctx context.Context, c *client.Client) (names []string, err error) {
+		page, err := c.Queues().ListLimits(ctx, &stintv1.ListLimitsRequest{PageSize: pageSize})
+		for _, l := range page.GetLimits() {
+			names = append(names, l.GetName())
+		}
+		return names, err
+	})
+}
+
+// completeNames completes names that the server lists, none twice.
+func completeNames(g *globals, arguments int, list func(context.Context, *client.Client) ([]string, error)) cobra.CompletionFunc {
 	return func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if arguments >= 0 && len(args) >= arguments {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		var names []string
-		err := g.connect(context.WithoutCancel(c.Context()), completeTimeout, func(ctx context.Context, c *client.Client) error {
-			page, err := c.Queues().ListQueues(ctx, &stintv1.ListQueuesRequest{PageSize: pageSize})
-			for _, q := range page.GetQueues() {
-				if strings.HasPrefix(q.GetName(), begun) && !slices.Contains(args, q.GetName()) {
-					names = append(names, q.GetName())
-				}
-			}
+		err := g.connect(context.WithoutCancel(c.Context()), completeTimeout, func(ctx context.Context, c *client.Client) (err error) {
+			names, err = list(ctx, c)
 			return err
 		})
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError | cobra.ShellCompDirectiveNoFileComp
 		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// completeLimits completes the name of a limit.
-func completeLimits(g *globals) cobra.CompletionFunc {
-	return func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var names []string
-		err := g.connect(context.WithoutCancel(c.Context()), completeTimeout, func(ctx context.Context, c *client.Client) error {
-			page, err := c.Queues().ListLimits(ctx, &stintv1.ListLimitsRequest{PageSize: pageSize})
-			for _, l := range page.GetLimits() {
-				if strings.HasPrefix(l.GetName(), begun) {
-					names = append(names, l.GetName())
-				}
-			}
-			return err
-		})
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError | cobra.ShellCompDirectiveNoFileComp
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return slices.DeleteFunc(names, func(name string) bool {
+			return !strings.HasPrefix(name, begun) || slices.Contains(args, name)
+		}), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
