@@ -45,6 +45,8 @@ type Job struct {
 	Subject string
 	// Limits are what its runs take, all or nothing; at most 8. The limits are made with QueueService.PutLimit.
 	Limits []*stintv1.LimitUse
+	// FairnessKey says whose turn it takes (a tenant): the keys of a queue take turns, by the weights of its policy.
+	FairnessKey string
 }
 
 // Submitted is the answer to one submitted job.
@@ -74,6 +76,7 @@ func (j Job) spec(ctx context.Context) (*stintv1.JobSpec, *ItemError) {
 		Labels:       j.Labels,
 		Subject:      j.Subject,
 		Limits:       j.Limits,
+		FairnessKey:  j.FairnessKey,
 		TraceContext: inject(ctx),
 	}
 	if len(j.Payload) > 0 || j.ContentType != "" {
@@ -102,7 +105,7 @@ func (j Job) spec(ctx context.Context) (*stintv1.JobSpec, *ItemError) {
 // unsendable checks for what protobuf or gRPC would refuse with the whole message.
 func (j Job) unsendable(spec *stintv1.JobSpec) *ItemError {
 	for _, text := range [...]struct{ field, value string }{
-		{"id", j.ID}, {"queue", j.Queue}, {"payload.content_type", j.ContentType}, {"subject", j.Subject},
+		{"id", j.ID}, {"queue", j.Queue}, {"payload.content_type", j.ContentType}, {"subject", j.Subject}, {"fairness_key", j.FairnessKey},
 	} {
 		if !utf8.ValidString(text.value) {
 			return invalid(text.field, "not valid UTF-8")
@@ -136,7 +139,7 @@ func invalid(field, message string) *ItemError {
 // size estimates a spec's bytes on the wire from above, for far less than counting them costs.
 func size(spec *stintv1.JobSpec) int {
 	n := 256 + len(spec.Id) + len(spec.Queue) + len(spec.Payload.GetData()) + len(spec.Payload.GetContentType()) +
-		len(spec.Subject) + len(spec.TraceContext.GetTracestate())
+		len(spec.Subject) + len(spec.FairnessKey) + len(spec.TraceContext.GetTracestate())
 	for key, value := range spec.Labels {
 		n += 16 + len(key) + len(value)
 	}

@@ -120,6 +120,8 @@ func specFrom(m *stintv1.JobSpec) job.Spec {
 		Labels:   m.GetLabels(),
 		Subject:  m.GetSubject(),
 		Limits:   usesFrom(m.GetLimits()),
+
+		FairnessKey: m.GetFairnessKey(),
 	}
 	if m.GetRetry() != nil {
 		s.Retry = new(retryFrom(m.GetRetry()))
@@ -168,7 +170,7 @@ func retryDelayFrom(d *durationpb.Duration) time.Duration {
 func policyFrom(p *stintv1.QueuePolicy) job.Policy {
 	return job.Policy{
 		Lease: p.GetLease().AsDuration(), Retry: retryFrom(p.GetRetry()), LostContact: job.LostContact(p.GetLostContact()),
-		MaxRunning: p.GetMaxRunning(), OnZombie: job.OnZombie(p.GetOnZombie()),
+		MaxRunning: p.GetMaxRunning(), OnZombie: job.OnZombie(p.GetOnZombie()), Weights: weightsFrom(p.GetFairnessWeights()),
 	}
 }
 
@@ -300,6 +302,14 @@ func wirePolicy(p job.Policy) *stintv1.JobPolicy {
 	return &stintv1.JobPolicy{Lease: durationpb.New(p.Lease), Retry: wireRetry(p.Retry)}
 }
 
+func weightsFrom(weights map[string]uint32) *job.Weights {
+	keys := make([]job.KeyWeight, 0, len(weights))
+	for key, weight := range weights {
+		keys = append(keys, job.KeyWeight{Key: key, Weight: weight})
+	}
+	return job.NewWeights(keys)
+}
+
 // wireQueuePolicy is a queue's policy as it was set; absent if nothing was.
 func wireQueuePolicy(p job.Policy) *stintv1.QueuePolicy {
 	if p == (job.Policy{}) {
@@ -307,6 +317,12 @@ func wireQueuePolicy(p job.Policy) *stintv1.QueuePolicy {
 	}
 	m := &stintv1.QueuePolicy{
 		LostContact: stintv1.LostContact(p.LostContact), MaxRunning: p.MaxRunning, OnZombie: stintv1.OnZombie(p.OnZombie),
+	}
+	for _, w := range p.Weights.All() {
+		if m.FairnessWeights == nil {
+			m.FairnessWeights = map[string]uint32{}
+		}
+		m.FairnessWeights[w.Key] = w.Weight
 	}
 	if p.Lease != 0 {
 		m.Lease = durationpb.New(p.Lease)

@@ -38,6 +38,7 @@ const (
 	tagBack        = 21
 	tagTimeout     = 22
 	tagLimit       = 23
+	tagFairness    = 24
 )
 
 // digest is what a repeated id is compared by: a hash of the fields as they were sent, without id and trace context.
@@ -74,6 +75,9 @@ func digest(m *stintv1.JobSpec, payload []byte, uses []job.LimitUse, scratch *[]
 	for _, u := range uses {
 		b = appendField(appendField(b, tagLimit, u.Limit), tagLimit, u.Key)
 		b = appendNumber(b, tagLimit, uint64(u.Units))
+	}
+	if m.GetFairnessKey() != "" {
+		b = appendField(b, tagFairness, m.GetFairnessKey())
 	}
 	*scratch = b
 	sum := sha256.Sum256(b)

@@ -51,6 +51,7 @@ func wholeSpec() *stintv1.JobSpec {
 		}}, Deadline: &durationpb.Duration{Seconds: 99, Nanos: 7}, OnFailure: stintv1.OnFailure_ON_FAILURE_PARK, InterruptDelay: &durationpb.Duration{Seconds: 9, Nanos: 7}},
 		Labels: map[string]string{"customer": "42", "a": "b"}, Subject: "order/4711", Timeout: &durationpb.Duration{Seconds: 9, Nanos: 7},
 		Limits:       []*stintv1.LimitUse{{Name: "gpu", Key: "a", Units: 2}, {Name: "db"}},
+		FairnessKey:  "acme",
 		TraceContext: &stintv1.TraceContext{Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Tracestate: "a=b"},
 	}
 }
@@ -105,21 +106,29 @@ var digests = []struct {
 	{"a limit with units", "03ff0d1318d4ffdc9d57dc06bbfa78dd", &stintv1.JobSpec{Queue: "q", Limits: []*stintv1.LimitUse{{Name: "a", Units: 2}}}},
 	{"two limits", "1abb2090f3ff779525c23fcfdd40215b", &stintv1.JobSpec{Queue: "q", Limits: []*stintv1.LimitUse{{Name: "a"}, {Name: "b"}}}},
 	{"all that there was before limits", "49c5fbf0f00ae81bdd2bbe41469e9b13", secondSpec()},
-	{"all", "e38809bed08ffe67f4019b134649a28b", wholeSpec()},
+	{"all that there was before fairness keys", "e38809bed08ffe67f4019b134649a28b", thirdSpec()},
+	{"a fairness key", "d15a0f2347393f894b0a0642b0a5e11b", &stintv1.JobSpec{Queue: "q", FairnessKey: "a"}},
+	{"all", "110269770c3aaae0c59ce97ecb755748", wholeSpec()},
 }
 
 // firstSpec is wholeSpec without what came later.
 func firstSpec() *stintv1.JobSpec {
 	m := wholeSpec()
 	m.Retry.Deadline, m.Retry.OnFailure, m.Retry.InterruptDelay = nil, 0, nil
-	m.Timeout, m.Limits = nil, nil
+	m.Timeout, m.Limits, m.FairnessKey = nil, nil, ""
 	return m
 }
 
-// secondSpec is the same without limits, which came after the rest.
+// secondSpec is the same without limits, which came after the rest, and thirdSpec without fairness keys, which came then.
 func secondSpec() *stintv1.JobSpec {
-	m := wholeSpec()
+	m := thirdSpec()
 	m.Limits = nil
+	return m
+}
+
+func thirdSpec() *stintv1.JobSpec {
+	m := wholeSpec()
+	m.FairnessKey = ""
 	return m
 }
 

@@ -132,6 +132,7 @@ func TestSubmitLimits(t *testing.T) {
 	})
 	label := spec(func(s *stintv1.JobSpec, v [2]string) { s.Labels = map[string]string{v[0]: v[1]} })
 	labelled := spec(func(s *stintv1.JobSpec, v int) { s.Labels = labels(v) })
+	fairnessKey := spec(func(s *stintv1.JobSpec, v int) { s.FairnessKey = letters(v) })
 	subject := spec(func(s *stintv1.JobSpec, v int) { s.Subject = letters(v) })
 	trace := spec(func(s *stintv1.JobSpec, v int) { s.TraceContext = &stintv1.TraceContext{Tracestate: letters(v)} })
 
@@ -168,6 +169,7 @@ func TestSubmitLimits(t *testing.T) {
 			field: "labels", at: tries(label, [2]string{"k", ""}, [2]string{letters(63), letters(256)}),
 			beyond: tries(label, [2]string{"", "v"}, [2]string{letters(64), "v"}, [2]string{"k", letters(257)}),
 		},
+		{field: "fairness_key", at: tries(fairnessKey, 200), beyond: tries(fairnessKey, 201)},
 		{field: "subject", at: tries(subject, 256), beyond: tries(subject, 257)},
 		{field: "trace_context.tracestate", at: tries(trace, 512), beyond: tries(trace, 513)},
 	}, policy("retry")...))
@@ -439,6 +441,18 @@ func TestQueueLimits(t *testing.T) {
 	zombie := call(updateQueue, func(m *stintv1.UpdateQueueRequest, v int) {
 		m.Name, m.Policy = "q", &stintv1.QueuePolicy{OnZombie: stintv1.OnZombie(v)}
 	})
+	weights := call(updateQueue, func(m *stintv1.UpdateQueueRequest, n int) {
+		m.Name, m.Policy = "q", &stintv1.QueuePolicy{FairnessWeights: map[string]uint32{}}
+		for i := range n {
+			m.Policy.FairnessWeights[fmt.Sprint("tenant", i)] = 1
+		}
+	})
+	weight := call(updateQueue, func(m *stintv1.UpdateQueueRequest, w int) {
+		m.Name, m.Policy = "q", &stintv1.QueuePolicy{FairnessWeights: map[string]uint32{"a": uint32(w)}} //nolint:gosec // small
+	})
+	weightKey := call(updateQueue, func(m *stintv1.UpdateQueueRequest, n int) {
+		m.Name, m.Policy = "q", &stintv1.QueuePolicy{FairnessWeights: map[string]uint32{letters(n): 1}}
+	})
 	lease := call(updateQueue, func(m *stintv1.UpdateQueueRequest, d *durationpb.Duration) {
 		m.Name, m.Policy = "q", &stintv1.QueuePolicy{Lease: d}
 	})
@@ -470,6 +484,7 @@ func TestQueueLimits(t *testing.T) {
 		{field: "name", at: tries(update, "q", letters(200)), beyond: append(tries(update, "", letters(201), "a//b", "_stint/a", "*"), bad...)},
 		{field: "queue", at: tries(pattern, "", "*", "a", "a/*"), beyond: tries(pattern, "a*", "A", "/*")},
 		{field: "policy.on_zombie", at: tries(zombie, 0, 1, 2), beyond: tries(zombie, 3, -1)},
+		{field: "policy.fairness_weights", at: append(tries(weights, 1, 1000), append(tries(weight, 1, 1000), tries(weightKey, 0, 200)...)...), beyond: append(tries(weights, 1001), append(tries(weight, 0, 1001), tries(weightKey, 201)...)...)},
 		{field: "policy.lost_contact", at: tries(contact, 0, 1, 2), beyond: tries(contact, 3, -1)},
 		{
 			field: "policy.lease", at: tries(lease, durations(5*time.Second, day)...),

@@ -77,7 +77,7 @@ func (s *Server) UpdateQueue(ctx context.Context, m *stintv1.UpdateQueueRequest)
 		if err != nil {
 			return err
 		}
-		if q.Policy != policy {
+		if !q.Policy.Equal(policy) {
 			next := *q
 			next.Policy = policy
 			if q, err = putQueue(tx, &next); err != nil {

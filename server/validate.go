@@ -26,6 +26,8 @@ const (
 	reasonMax      = 1024
 	requesterMax   = 200
 	requestIDMax   = 64
+	fairnessKeyMax = 200
+	weightsMax     = 1000 // fairness keys of a queue with a weight of their own
 	delayMax       = 10 * 365 * 24 * time.Hour
 	timeoutMin     = time.Millisecond
 	interruptMax   = 24 * time.Hour // the longest grace and hard deadline of an interrupt
@@ -243,6 +245,9 @@ func checkJobSpec(m *stintv1.JobSpec) error {
 	if err := checkText("subject", m.GetSubject(), subjectMax); err != nil {
 		return err
 	}
+	if err := checkText("fairness_key", m.GetFairnessKey(), fairnessKeyMax); err != nil {
+		return err
+	}
 	if err := checkUses(m.GetLimits()); err != nil {
 		return err
 	}
@@ -357,6 +362,21 @@ func checkWho(reason, requester string) error {
 	return checkText("requester", requester, requesterMax)
 }
 
+func checkWeights(weights map[string]uint32) error {
+	if n := len(weights); n > weightsMax {
+		return invalid("policy.fairness_weights", "at most %d keys; these are %d", weightsMax, n)
+	}
+	for key, weight := range weights {
+		if err := checkText("policy.fairness_weights", key, fairnessKeyMax); err != nil {
+			return err
+		}
+		if weight < 1 || weight > job.WeightMax {
+			return invalid("policy.fairness_weights", "of %q: must be 1 to %d", clip(key), job.WeightMax)
+		}
+	}
+	return nil
+}
+
 func checkUpdateQueue(m *stintv1.UpdateQueueRequest) error {
 	if err := checkQueueName("name", m.GetName()); err != nil {
 		return err
@@ -369,6 +389,9 @@ func checkUpdateQueue(m *stintv1.UpdateQueueRequest) error {
 	}
 	if _, known := stintv1.OnZombie_name[int32(m.GetPolicy().GetOnZombie())]; !known {
 		return invalid("policy.on_zombie", "must be HOLD or RELEASE, or absent")
+	}
+	if err := checkWeights(m.GetPolicy().GetFairnessWeights()); err != nil {
+		return err
 	}
 	return checkRetryPolicy("policy.retry", m.GetPolicy().GetRetry())
 }

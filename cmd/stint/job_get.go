@@ -55,6 +55,7 @@ func drawJob(w io.Writer, job *stintv1.Job, now time.Time) {
 	field("Subject", job.GetSubject())
 	field("Labels", labelText(job.GetLabels()))
 	field("Limits", usesText(job.GetLimits()))
+	field("Fairness key", job.GetFairnessKey())
 	field("Submitted", timeText(job.GetSubmitTime()))
 	field("Due", timeText(job.GetDueTime()))
 	field("Start by", timeText(job.GetStartBy()))
@@ -132,6 +133,9 @@ func policyText(p *stintv1.QueuePolicy) string {
 	}
 	if z := p.GetOnZombie(); z != 0 {
 		parts = append(parts, "on zombie "+strings.ToLower(name(z, "ON_ZOMBIE_")))
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.GetFairnessWeights())) {
+		parts = append(parts, fmt.Sprintf("weight %d of %s", p.GetFairnessWeights()[key], keyText(key)))
 	}
 	return strings.Join(parts, ", ")
 }

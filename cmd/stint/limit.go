@@ -101,26 +101,30 @@ func (g *globals) putLimit(
 	return g.printLimit(answer, answer.GetLimit())
 }
 
-// parseKeyMaxima reads "KEY=N" pairs; N is 0 for a key that goes back to the limit's maximum.
-func parseKeyMaxima(pairs []string) (map[string]uint32, error) {
-	maxima := map[string]uint32{}
+// parseKeyMaxima and parseWeights read "KEY=N" pairs; N is 0 for a key that goes back to what all have.
+func parseKeyMaxima(pairs []string) (map[string]uint32, error) { return parseNumbers("--key", pairs) }
+
+func parseWeights(pairs []string) (map[string]uint32, error) { return parseNumbers("--weight", pairs) }
+
+func parseNumbers(flag string, pairs []string) (map[string]uint32, error) {
+	numbers := map[string]uint32{}
 	for _, pair := range pairs {
 		i := strings.LastIndexByte(pair, '=')
 		if i < 0 {
-			return nil, fmt.Errorf("--key %q: want KEY=N", pair)
+			return nil, fmt.Errorf("%s %q: want KEY=N", flag, pair)
 		}
 		key, text := pair[:i], pair[i+1:]
 		if text == "" {
-			maxima[key] = 0
+			numbers[key] = 0
 			continue
 		}
-		most, err := strconv.ParseUint(text, 10, 32)
-		if err != nil || most == 0 {
-			return nil, fmt.Errorf("--key %q: want a number from 1 on, or nothing, after the last =", pair)
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err != nil || n == 0 {
+			return nil, fmt.Errorf("%s %q: want a number from 1 on, or nothing, after the last =", flag, pair)
 		}
-		maxima[key] = uint32(most)
+		numbers[key] = uint32(n)
 	}
-	return maxima, nil
+	return numbers, nil
 }
 
 // parseUse reads what a job takes: NAME, then maybe *UNITS, then maybe =KEY.

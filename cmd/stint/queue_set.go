@@ -21,6 +21,7 @@ type policyFlags struct {
 	retry                         retryPolicy
 	lostContact, onZombie         string
 	maxRunning                    uint32
+	weights                       []string
 }
 
 func newQueueSetCommand(g *globals) *cobra.Command {
@@ -37,6 +38,7 @@ it exponential. "--retry default" leaves all of it to the defaults.
 ` + retryHelp,
 		Example: `  stint queue set thumbnails --lease 2m --max-attempts 3 --retry-initial 5s
   stint queue set thumbnails --max-running 8
+  stint queue set thumbnails --weight acme=5 --weight free=1
   stint queue set thumbnails --retry linear:5s..1m,attempts=5,deadline=1h,on-failure=park`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeQueues(g, 1),
@@ -53,6 +55,7 @@ it exponential. "--retry default" leaves all of it to the defaults.
 	f.Uint32Var(&p.maxRunning, "max-running", 0, "how many runs of the queue there may be at once, over all workers (default any number)")
 	f.StringVar(&p.onZombie, "on-zombie", "", "whether a run that was left behind at its hard deadline takes a place in --max-running until it is known to be gone: hold or release (default hold)")
 	_ = c.RegisterFlagCompletionFunc("on-zombie", cobra.FixedCompletions([]string{"hold", "release"}, cobra.ShellCompDirectiveNoFileComp))
+	f.StringArrayVar(&p.weights, "weight", nil, "KEY=N: how many times as much of the workers a fairness key gets as others, 1 to 1000; N empty: as others; may be repeated")
 	for _, part := range []string{"max-attempts", "retry-initial", "retry-max", "retry-multiplier"} {
 		c.MarkFlagsMutuallyExclusive("retry", part)
 	}
@@ -63,6 +66,9 @@ it exponential. "--retry default" leaves all of it to the defaults.
 		}
 		if _, err := parseOnZombie(p.onZombie); err != nil {
 			return usageError("--on-zombie %w", err)
+		}
+		if _, err := parseWeights(p.weights); err != nil {
+			return usageError("%w", err)
 		}
 		return g.call(c.Context(), func(ctx context.Context, c *client.Client) error { return g.setQueue(ctx, c, args[0], p, changed) })
 	}
@@ -105,6 +111,15 @@ func (p *policyFlags) apply(policy *stintv1.QueuePolicy, changed func(flag strin
 	}
 	if changed("on-zombie") {
 		policy.OnZombie, _ = parseOnZombie(p.onZombie)
+	}
+	weights, _ := parseWeights(p.weights)
+	for key, weight := range weights {
+		if policy.FairnessWeights == nil {
+			policy.FairnessWeights = map[string]uint32{}
+		}
+		if policy.FairnessWeights[key] = weight; weight == 0 {
+			delete(policy.FairnessWeights, key)
+		}
 	}
 	retry := policy.GetRetry()
 	if changed("retry") {

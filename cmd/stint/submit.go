@@ -20,7 +20,7 @@ import (
 
 // submission is what the flags of submit say.
 type submission struct {
-	id, json, data, contentType, priority, runAt, startBy, subject string
+	id, json, data, contentType, priority, runAt, startBy, subject, fairnessKey string
 
 	delay, lease, runTimeout time.Duration
 	attempts                 uint32
@@ -91,6 +91,7 @@ func (s *submission) flags(c *cobra.Command) {
 	f.StringVar(&s.subject, "subject", "", "what it is about (order/4711)")
 	f.StringArrayVar(&s.limits, "limit", nil,
 		"what its runs take: NAME, NAME=KEY, or NAME*UNITS=KEY of a limit made by \"stint limit put\"; may be repeated")
+	f.StringVar(&s.fairnessKey, "fairness-key", "", "whose turn it takes (a tenant): the keys of a queue take turns, see \"stint queue set --weight\"")
 	c.MarkFlagsMutuallyExclusive("json", "data", "lines")
 	c.MarkFlagsMutuallyExclusive("run-at", "delay")
 	c.MarkFlagsMutuallyExclusive("id", "lines")
@@ -103,7 +104,7 @@ func (s *submission) flags(c *cobra.Command) {
 func (s *submission) job(queue string, stdin io.Reader) (client.Job, error) {
 	job := client.Job{
 		ID: s.id, Queue: queue, ContentType: s.contentType, Delay: s.delay, Lease: s.lease, Subject: s.subject,
-		Timeout: s.runTimeout, Retry: s.retry.RetryPolicy,
+		Timeout: s.runTimeout, Retry: s.retry.RetryPolicy, FairnessKey: s.fairnessKey,
 	}
 	// The server would call it "timeout", which is a flag of its own.
 	if s.runTimeout != 0 && s.runTimeout < time.Millisecond {

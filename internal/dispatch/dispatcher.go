@@ -142,6 +142,7 @@ func (d *Dispatcher) restore(r store.Reader) error {
 		w := d.worker(j.Run.Instance, now)
 		w.info.Worker, w.info.Build = j.Run.Worker, j.Run.Build
 		made := d.add(newRun(j), w)
+		d.resume(made)
 		d.deadlines.set(&made.deadline, now+made.lease())
 		d.rearm(made, now)
 		return true

@@ -20,3 +20,13 @@ func (d *Dispatcher) Builds() int {
 	defer d.mu.Unlock()
 	return len(d.releaser.builds) + len(d.releaser.left)
 }
+
+// Shares is how many fairness keys of the queue the dispatcher remembers.
+func (d *Dispatcher) Shares(queue string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if q := d.queues[queue]; q != nil {
+		return len(q.shares)
+	}
+	return 0
+}

@@ -1,8 +1,6 @@
 package dispatch
 
 import (
-	"container/heap"
-
 	"github.com/stintrun/stint/internal/job"
 	"github.com/stintrun/stint/internal/store"
 )
@@ -15,18 +13,19 @@ const bands = int(job.VeryHigh) / int(job.VeryLow)
 type lane struct {
 	store.Lane
 	band   *band
-	place  uint64    // of its first job, or less
-	in     *laneHeap // where it stands; nil: nowhere
-	at     int       // in there
-	hook   *hook     // that let it into its band, to be tried
-	cursor *cursor   // of the match under way; nil: it has not been looked at
-	since  int64     // since when its jobs have been found not to fit; 0: they have not
+	share  *share
+	place  uint64  // of its first job, or less
+	in     *party  // where it stands; nil: nowhere
+	at     int     // in there
+	hook   *hook   // that let it into its band, to be tried
+	cursor *cursor // of the match under way; nil: it has not been looked at
+	since  int64   // since when its jobs have been found not to fit; 0: they have not
 }
 
 // band holds the lanes of a queue and priority whose jobs may fit.
 type band struct {
 	queue *queue
-	lanes laneHeap
+	turns turns
 
 	// Of the match under way.
 	rank int64 // of the first job of the first lane, with its age
@@ -34,60 +33,15 @@ type band struct {
 	due  bool  // its first lane has to be looked at
 }
 
-// hook is where the lanes of a band that take so many units of a full key hang. Once the key has room for them, the first
-// of them stands in its band, and so competes with all others there; the next one follows when that is decided.
+// hook is where the lanes of a band that take so many units of a full key hang. Once the key has room for them, the
+// one whose turn it is stands in its band, and so competes with all others there; the next one follows when that is decided.
 type hook struct {
 	key   *store.Key
 	band  *band
 	units uint32
-	lanes laneHeap
+	turns turns
 	tried *lane // that stands in its band
 	next  *hook // of the same key
-}
-
-// laneHeap is a heap of lanes, the oldest head first.
-type laneHeap []*lane
-
-func (h laneHeap) Len() int           { return len(h) }
-func (h laneHeap) Less(i, j int) bool { return h[i].place < h[j].place }
-func (h laneHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].at, h[j].at = i, j
-}
-
-func (h *laneHeap) Push(x any) {
-	l := x.(*lane) //nolint:errcheck,forcetypeassert // of container/heap
-	l.at = len(*h)
-	*h = append(*h, l)
-}
-
-func (h *laneHeap) Pop() any {
-	old := *h
-	l := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return l
-}
-
-// stand moves a lane to another heap; nil: to none.
-func (l *lane) stand(in *laneHeap) {
-	if l.in == in {
-		return
-	}
-	if l.in != nil {
-		heap.Remove(l.in, l.at)
-	}
-	if l.in = in; in != nil {
-		heap.Push(in, l)
-	}
-}
-
-// moved restores the order after the lane's place changed.
-func (l *lane) moved(place uint64) {
-	l.place = place
-	if l.in != nil {
-		heap.Fix(l.in, l.at)
-	}
 }
 
 // entered follows a job that became READY in a lane.
@@ -100,8 +54,10 @@ func (d *Dispatcher) entered(s store.Lane, place uint64) {
 	if l.band == nil {
 		q := d.queue(s.Queue())
 		q.lanes++
-		l.band, l.place = q.band(s.Priority()), place
-		l.stand(&l.band.lanes)
+		l.band, l.share, l.place = q.band(s.Priority()), q.share(s.FairnessKey()), place
+		l.share.lanes++
+		l.share.time = max(l.share.time, q.virtual)
+		l.stand(&l.band.turns)
 	} else if place < l.place {
 		l.moved(place)
 	}
@@ -125,18 +81,20 @@ func (d *Dispatcher) left(s store.Lane) {
 	l.since = 0
 	q := l.band.queue
 	q.lanes--
-	l.band = nil
+	l.share.lanes--
+	l.share.tidy()
+	l.band, l.share = nil, nil
 	d.forget(q)
 }
 
 // hookOf is the hook that the lane hangs on; nil if it stands in its band, or nowhere.
 func hookOf(l *lane) *hook {
-	if l.in == nil || l.in == &l.band.lanes {
+	if l.in == nil || l.stands(&l.band.turns) {
 		return nil
 	}
 	for _, u := range l.Keys() {
 		for h, _ := u.Key.Mark.(*hook); h != nil; h = h.next {
-			if l.in == &h.lanes {
+			if l.stands(&h.turns) {
 				return h
 			}
 		}
@@ -159,13 +117,13 @@ func (m *matcher) hang(l *lane, u store.KeyUse) {
 		h = &hook{key: u.Key, band: l.band, units: u.Units, next: first}
 		u.Key.Mark = h
 	}
-	l.stand(&h.lanes)
+	l.stand(&h.turns)
 	m.d.decided(l)
 }
 
 // tidy forgets a hook that nothing hangs on.
 func (h *hook) tidy() {
-	if len(h.lanes) > 0 || h.tried != nil {
+	if len(h.turns) > 0 || h.tried != nil {
 		return
 	}
 	first, _ := h.key.Mark.(*hook)

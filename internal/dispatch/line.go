@@ -8,6 +8,9 @@ type queue struct {
 	first, last *seat // the pools with room, the one idle longest first
 	seats       int   // of all pools that serve it, with room or without
 	bands       [bands]*band
+	shares      map[string]*share
+	virtual     uint64 // the virtual time at which the last turn began
+	weights     *job.Weights
 	lanes       int     // that have READY jobs
 	starts      *starts // of runs; nil: there were none
 	active      bool    // it is among those the next match looks at
@@ -30,7 +33,7 @@ func (q *queue) band(p job.Priority) *band {
 // stands reports whether it has lanes that may have a job that fits.
 func (q *queue) stands() bool {
 	for _, b := range q.bands {
-		if b != nil && len(b.lanes) > 0 {
+		if b != nil && len(b.turns) > 0 {
 			return true
 		}
 	}
@@ -149,10 +152,10 @@ func (d *Dispatcher) close(p *pool) {
 	}
 }
 
-// forget drops a queue that nobody serves, that has no ready jobs and of which no run began of late: it comes back with the
-// next of these.
+// forget drops a queue that nobody serves, that has neither ready jobs nor runs, and of which no run began of late: it comes
+// back with the next of these.
 func (d *Dispatcher) forget(q *queue) {
-	if q.seats == 0 && q.lanes == 0 && q.starts == nil && !q.active && d.queues[q.name] == q {
+	if q.seats == 0 && len(q.shares) == 0 && q.starts == nil && !q.active && d.queues[q.name] == q {
 		delete(d.queues, q.name)
 	}
 }

@@ -57,7 +57,7 @@ func (o order) Less(i, j int) bool {
 	if a.rank != b.rank {
 		return a.rank > b.rank
 	}
-	return a.lanes[0].place < b.lanes[0].place
+	return a.turns.first().place < b.turns.first().place
 }
 
 func (o order) Swap(i, j int) {
@@ -145,6 +145,9 @@ func (m *matcher) open(q *queue) {
 	known := m.tx.Queue(q.name)
 	m.d.mu.Lock()
 	defer m.d.mu.Unlock()
+	if known != nil && known.Policy.Weights != q.weights {
+		q.reweigh(known.Policy.Weights)
+	}
 	if known != nil && known.Pause != nil {
 		return
 	}
@@ -183,19 +186,19 @@ func (m *matcher) tryFreed() {
 		d.freed[len(d.freed)-1] = nil
 		d.freed = d.freed[:len(d.freed)-1]
 		for h, _ := k.Mark.(*hook); h != nil; h = h.next {
-			if h.tried != nil || len(h.lanes) == 0 {
+			if h.tried != nil || len(h.turns) == 0 {
 				continue
 			}
-			l := h.lanes[0]
-			if r := d.reserved[k]; r != nil && r.lane.in == &h.lanes {
-				l = r.lane // it goes before the oldest
+			l := h.turns.first()
+			if r := d.reserved[k]; r != nil && r.lane.stands(&h.turns) {
+				l = r.lane // out of turn
 			}
 			if uint64(h.units) > d.roomFor(l, k) {
 				m.reserve(l)
 				continue
 			}
 			l.hook, h.tried = h, l
-			l.stand(&l.band.lanes)
+			l.stand(&l.band.turns)
 			m.look(l.band)
 			d.activate(l.band.queue)
 		}
@@ -219,8 +222,8 @@ func (m *matcher) fill(l *lane) error {
 // settle finds the first lane of the band that has a job that fits, and puts the band among those to choose from. If it
 // needs to see heads of a lane for that, it returns the lane.
 func (m *matcher) settle(b *band) (short *lane) {
-	for len(b.lanes) > 0 {
-		l := b.lanes[0]
+	for len(b.turns) > 0 {
+		l := b.turns.first()
 		if u, full := m.full(l); full {
 			m.hang(l, u)
 			continue
@@ -297,7 +300,7 @@ func (m *matcher) assign() (short *lane) {
 			heap.Pop(&m.order)
 			continue
 		}
-		l := b.lanes[0]
+		l := b.turns.first()
 		c := l.cursor
 		if _, full := m.full(l); full || c == nil || len(c.heads) == 0 || c.heads[0].ReadySeq != l.place {
 			m.look(b) // what it was ranked by is no longer so
@@ -345,7 +348,7 @@ func (m *matcher) give(l *lane, j *job.Job, p *pool) bool {
 		}
 		q.starts.count(m.now)
 		m.take(l)
-		m.d.propose(next, p)
+		m.d.propose(next, p, l.share)
 	}
 	if err != nil {
 		m.d.log.Error("could not dispatch a job", "job", j.Spec.ID.String(), "error", err)
@@ -370,7 +373,7 @@ func (m *matcher) take(l *lane) {
 }
 
 // propose counts a run that is not applied yet.
-func (d *Dispatcher) propose(j *job.Job, p *pool) {
+func (d *Dispatcher) propose(j *job.Job, p *pool, s *share) {
 	r := d.add(&run{
 		ref: ref{j.Seq, j.Run.Fence}, queue: j.Spec.Queue, size: uint64(j.Spec.PayloadSize), unary: j.Run.Unary,
 		session: p.session, claim: p.claim,
@@ -379,6 +382,8 @@ func (d *Dispatcher) propose(j *job.Job, p *pool) {
 		r.size = weight(j) // it has to fit into one answer
 	}
 	p.take(r)
+	r.share = s
+	s.turn()
 	d.proposed = append(d.proposed, r)
 	if p.session != nil {
 		r.demand = p.session.demand
@@ -409,7 +414,7 @@ func (m *matcher) end() {
 		*l.cursor = cursor{}
 		d.cursors, l.cursor = append(d.cursors, l.cursor), nil
 		if l.band != nil && l.in == nil {
-			l.stand(&l.band.lanes)
+			l.stand(&l.band.turns)
 		}
 	}
 	for _, k := range m.given {

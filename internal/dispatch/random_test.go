@@ -181,6 +181,7 @@ func (w *world) play(s step) {
 			spec := w.spec(randomQueues[s.A%3])
 			spec.Priority = job.Priority(10 * (1 + s.B%5))
 			spec.Limits = randomUses[(s.A+s.B)%len(randomUses)]
+			spec.FairnessKey = []string{"", "x", "y"}[s.A*s.B%3]
 			spec.Lease = []time.Duration{5 * time.Second, 12 * time.Second, 30 * time.Second}[s.A/4]
 			spec.Retry = &job.RetryPolicy{MaxAttempts: job.MaxAttempts}
 			w.submit(spec)

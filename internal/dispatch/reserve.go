@@ -96,7 +96,7 @@ func (m *matcher) review() {
 		switch l := r.lane; {
 		case !m.startable(l):
 			d.unreserve(l)
-		case l.in != &l.band.lanes:
+		case !l.stands(&l.band.turns):
 			r.free = 0
 		case r.free == 0:
 			r.free = m.clock

@@ -17,6 +17,7 @@ type run struct {
 	session *Session // it was assigned to or adopted by; nil: a unary claim's, or its server has restarted
 	claim   *claim   // nil: a session's
 	pool    *pool    // it is counted in; nil: none
+	share   *share   // that it is a run of; nil once it has ended
 	demand  uint64   // the version of the demand it was matched under
 	number  uint64   // its assignment's; 0: unary, adopted, or not sent
 	unary   bool     // it lives by its lease alone
@@ -60,6 +61,7 @@ func (d *Dispatcher) free(r *run) {
 	d.deadlines.drop(&r.deadline)
 	d.disarm(r)
 	r.ended, r.job = true, nil
+	d.endTurn(r)
 	d.unplace(r)
 }
 
@@ -84,6 +86,7 @@ func (d *Dispatcher) ran(j *job.Job, now int64) {
 	r := d.runs[j.Run.Fence]
 	if r == nil {
 		r = d.add(newRun(j), d.worker(j.Run.Instance, now))
+		d.resume(r)
 		d.deadlines.set(&r.deadline, now+int64(j.Run.Lease))
 	}
 	r.job = j
@@ -132,6 +135,7 @@ func (d *Dispatcher) ended(fence uint64, j *job.Job, keys []store.KeyUse) {
 		return
 	}
 	r.ended, r.job = true, nil
+	d.endTurn(r)
 	d.deadlines.drop(&r.deadline)
 	d.disarm(r)
 	if how == job.RunUndelivered {

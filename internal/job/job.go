@@ -19,6 +19,7 @@ type Spec struct {
 	Lease       time.Duration // 0: by the queue
 	Retry       *RetryPolicy  // nil, or zero fields: by the queue
 	Limits      []LimitUse    // what its runs take, in the order of CompareUses
+	FairnessKey string        // whose turn it takes; empty is a key too
 	Labels      map[string]string
 	Subject     string
 	Traceparent string
@@ -205,6 +206,7 @@ type Policy struct {
 	LostContact LostContact
 	MaxRunning  uint32   // runs of the queue at once; 0: any number
 	OnZombie    OnZombie // whether a zombie takes the place of one of them
+	Weights     *Weights // of its fairness keys
 }
 
 // RetryPolicy says whether, how often and how fast a failed job is tried again. A zero field means: see the next policy;

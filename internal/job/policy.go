@@ -39,6 +39,15 @@ const (
 	ReleasesKept = 10 // builds that a job remembers: none of them releases it again
 )
 
+// Equal reports whether two policies say the same.
+func (p Policy) Equal(o Policy) bool {
+	if !p.Weights.Equal(o.Weights) {
+		return false
+	}
+	p.Weights, o.Weights = nil, nil
+	return p == o
+}
+
 // Effective is the policy in force for a job: its own settings, then its queue's, then the defaults, field by field. An
 // explicit zero (-1 ns) stays one, so Effective of its own result changes nothing.
 func Effective(s *Spec, q Policy) Policy {

@@ -145,6 +145,9 @@ func (s *sim) newJob(d *dice) client.Job {
 	if d.chance(40) {
 		job.Limits = simUses(d)
 	}
+	if d.chance(30) {
+		job.FairnessKey = []string{"a", "b"}[d.n(2)]
+	}
 	if s.mischief && d.chance(10) {
 		job.StartBy = time.Now().Add(d.between(0, 60*second))
 	}

@@ -162,11 +162,13 @@ type Tx interface {
 	EndZombie(fence uint64) bool
 }
 
-// Lane is a line of READY jobs that fit or wait together, first come first served: those of one queue and band that take
-// the same of the same keys. The observer alone calls its methods, in its own calls.
+// Lane is a line of READY jobs that fit or wait together, first come first served: those of one queue, band and fairness
+// key that take the same of the same keys. The observer alone calls its methods, in its own calls.
 type Lane interface {
 	Queue() string
 	Priority() job.Priority
+	// FairnessKey says whose turns its jobs take.
+	FairnessKey() string
 	// Keys are what each of its jobs takes while it runs, none twice.
 	Keys() []KeyUse
 	// Len is how many READY jobs it has. A lane that has none may be gone after the batch: another one comes in its place.

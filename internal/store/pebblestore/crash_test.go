@@ -278,6 +278,9 @@ func submitSome(tx store.Tx, random *rand.Rand) (jobs []*job.Job, err error) {
 		if random.IntN(5) == 0 {
 			s.RunAt = tx.Now().Add(time.Hour)
 		}
+		if random.IntN(3) == 0 {
+			s.FairnessKey = "t"
+		}
 		if random.IntN(2) == 0 {
 			s.Limits = []job.LimitUse{{Limit: "l", Key: fmt.Sprint("k", random.IntN(4)), Units: 1 + random.Uint32N(2)}}
 			if err := makeLimit(tx, "l"); err != nil {
@@ -459,7 +462,7 @@ func (c *crasher) checkLanes(bad func(string, ...any)) {
 				bad("a lane of %s has %d READY jobs and %d heads", l.Queue(), l.Len(), len(heads))
 			}
 			for i, j := range heads {
-				if j.State != job.Ready || i > 0 && heads[i-1].ReadySeq >= j.ReadySeq || len(j.Spec.Limits) != len(l.Keys()) {
+				if j.State != job.Ready || i > 0 && heads[i-1].ReadySeq >= j.ReadySeq || len(j.Spec.Limits) != len(l.Keys()) || j.Spec.FairnessKey != l.FairnessKey() {
 					bad("head %d of %s is job %d, %v, place %d", i, l.Queue(), j.Seq, j.State, j.ReadySeq)
 				}
 			}

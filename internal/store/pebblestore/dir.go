@@ -28,7 +28,7 @@ const (
 	formatFile = "STINT"
 	holderFile = "STINT-HOLDER"
 	lockFile   = "STINT-LOCK"
-	format     = "stint data directory, format 2\n"
+	format     = "stint data directory, format 3\n"
 )
 
 // claimDir makes the directory if needed, checks that it is ours and takes its lock. What it refuses it leaves as it

@@ -21,13 +21,14 @@ var (
 )
 
 // lane is a line of READY jobs, in the order of their ready sequences. All of it is on disk, in segments from front on;
-// memory holds a window of its front, and the jobs that came back to it. A lane with keys lives while it has jobs; its
-// number is never used again.
+// memory holds a window of its front, and the jobs that came back to it. One of jobs that take something or have a fairness
+// key is a passing lane: it lives while it has jobs, and its number is never used again.
 type lane struct {
 	number   uint64
 	queue    *queue
 	keys     []store.KeyUse
 	priority job.Priority
+	fairness string
 	touched  bool    // the batch under construction has something of the lane to write down
 	moved    bool    // the front moved since it was last written down
 	listed   bool    // the directory on disk has it
@@ -64,11 +65,15 @@ type entry struct {
 
 func (l *lane) Queue() string          { return l.queue.set.Name }
 func (l *lane) Priority() job.Priority { return l.priority }
+func (l *lane) FairnessKey() string    { return l.fairness }
 func (l *lane) Keys() []store.KeyUse   { return l.keys }
 func (l *lane) Len() int               { return l.count }
 func (l *lane) First() uint64          { return l.front() }
 func (l *lane) Mark() any              { return l.mark }
 func (l *lane) SetMark(m any)          { l.mark = m }
+
+// passing reports whether the lane ends when it is empty. There may be any number of those.
+func (l *lane) passing() bool { return len(l.keys) > 0 || l.fairness != "" }
 
 func (l *lane) len() int {
 	if l.window == nil {
@@ -199,12 +204,12 @@ func (l *lane) comesBack(ready uint64) bool {
 	return ok
 }
 
-// shrink lets go of what memory need not hold between batches of a lane with keys, of which there may be any number: its
+// shrink lets go of what memory need not hold between batches of a passing lane: its
 // window if that is empty, and what of it is on disk too while all windows together are over their bound. It returns by
 // how many entries memory shrank.
 func (l *lane) shrink(over bool) (shrunk int) {
 	w := l.window
-	if w == nil || len(l.keys) == 0 {
+	if w == nil || !l.passing() {
 		return 0
 	}
 	if shrunk = len(w.entries) - w.first; over && shrunk > 0 {
@@ -219,23 +224,24 @@ func (l *lane) shrink(over bool) (shrunk int) {
 	return shrunk
 }
 
-// laneOf returns the lane that j waits in, as state has it; nil if there is none. It tells the hash of what j takes.
+// laneOf returns the lane that j waits in, as state has it; nil if there is none. It tells the hash of a passing one.
 func (s *state) laneOf(q *queue, j *job.Job) (l *lane, hash uint64) {
-	if len(j.Spec.Limits) == 0 {
+	if len(j.Spec.Limits) == 0 && j.Spec.FairnessKey == "" {
 		return q.lanes[bandIndex(j.Spec.Priority)], 0
 	}
-	hash = s.hashOf(j.Spec.Priority, j.Spec.Limits)
-	l = q.keyed[hash]
+	hash = s.hashOf(j.Spec.Priority, j.Spec.FairnessKey, j.Spec.Limits)
+	l = q.passing[hash]
 	for l != nil && !l.isOf(j) {
 		l = l.next
 	}
 	return l, hash
 }
 
-func (s *state) hashOf(p job.Priority, uses []job.LimitUse) uint64 {
+func (s *state) hashOf(p job.Priority, fairness string, uses []job.LimitUse) uint64 {
 	var h maphash.Hash
 	h.SetSeed(s.seed)
 	_ = h.WriteByte(byte(p))
+	maphash.WriteComparable(&h, fairness)
 	for i := range uses {
 		maphash.WriteComparable(&h, uses[i])
 	}
@@ -245,7 +251,7 @@ func (s *state) hashOf(p job.Priority, uses []job.LimitUse) uint64 {
 // isOf reports whether the jobs of the lane take what j takes.
 func (l *lane) isOf(j *job.Job) bool {
 	uses := j.Spec.Limits
-	if l.priority != j.Spec.Priority || len(l.keys) != len(uses) {
+	if l.priority != j.Spec.Priority || l.fairness != j.Spec.FairnessKey || len(l.keys) != len(uses) {
 		return false
 	}
 	for i, u := range l.keys {
@@ -258,7 +264,7 @@ func (l *lane) isOf(j *job.Job) bool {
 
 // makeLane makes the lane that j waits in.
 func (s *state) makeLane(q *queue, j *job.Job, hash uint64) *lane {
-	l := &lane{number: s.nextLane, queue: q, priority: j.Spec.Priority, hash: hash, pos: s.nextReady, trimmed: s.nextReady}
+	l := &lane{number: s.nextLane, queue: q, priority: j.Spec.Priority, fairness: j.Spec.FairnessKey, hash: hash, pos: s.nextReady, trimmed: s.nextReady}
 	s.nextLane++
 	if len(j.Spec.Limits) > 0 {
 		l.keys = s.keysOf(make([]store.KeyUse, 0, len(j.Spec.Limits)), j.Spec.Limits)
@@ -270,36 +276,36 @@ func (s *state) makeLane(q *queue, j *job.Job, hash uint64) *lane {
 // putLane makes l the lane of its jobs.
 func (s *state) putLane(l *lane) {
 	hold(l.keys)
-	if len(l.keys) == 0 {
+	if !l.passing() {
 		l.queue.lanes[bandIndex(l.priority)] = l
 	} else {
-		if l.queue.keyed == nil {
-			l.queue.keyed = map[uint64]*lane{}
+		if l.queue.passing == nil {
+			l.queue.passing = map[uint64]*lane{}
 		}
-		l.next = l.queue.keyed[l.hash]
-		l.queue.keyed[l.hash] = l
+		l.next = l.queue.passing[l.hash]
+		l.queue.passing[l.hash] = l
 	}
 	if s.cold {
 		s.lanes[l.number] = l
 	}
 }
 
-// settle ends the lanes with keys among those that a batch touched, if they have no jobs any more.
+// settle ends the passing lanes among those that a batch touched, if they have no jobs any more.
 func (s *state) settle(touched []*lane) {
 	for _, l := range touched {
-		if l.dead || l.count > 0 || len(l.keys) == 0 {
+		if l.dead || l.count > 0 || !l.passing() {
 			continue
 		}
-		switch first := l.queue.keyed[l.hash]; {
+		switch first := l.queue.passing[l.hash]; {
 		case first != l:
 			for first.next != l {
 				first = first.next
 			}
 			first.next = l.next
 		case l.next != nil:
-			l.queue.keyed[l.hash] = l.next
+			l.queue.passing[l.hash] = l.next
 		default:
-			delete(l.queue.keyed, l.hash)
+			delete(l.queue.passing, l.hash)
 		}
 		s.letGo(l.keys)
 		if s.cold {

@@ -108,7 +108,7 @@ func someJob() *job.Job {
 			ID: job.ID{9}, Queue: "q", Priority: job.Low, Payload: []byte("p"), PayloadSize: 1, ContentType: "c",
 			RunAt: now, StartBy: now.Add(time.Hour), Timeout: time.Second, Lease: time.Minute,
 			Retry:  new(everyRetry()),
-			Limits: []job.LimitUse{{Limit: "l", Key: "k", Units: 2}, {Limit: "m", Units: 1}},
+			Limits: []job.LimitUse{{Limit: "l", Key: "k", Units: 2}, {Limit: "m", Units: 1}}, FairnessKey: "f",
 			Labels: map[string]string{"k": "v"}, Subject: "s", Traceparent: "tp", Tracestate: "ts", Digest: [16]byte{8},
 		},
 		State: job.Parked, Version: 12, Epoch: 3,
@@ -159,7 +159,7 @@ func FuzzRecords(f *testing.F) {
 	j := someJob()
 	f.Add(appendJob(nil, j, 4, named()))
 	st := named()
-	l := st.makeLane(st.queues["q"], j, st.hashOf(j.Spec.Priority, j.Spec.Limits))
+	l := st.makeLane(st.queues["q"], j, st.hashOf(j.Spec.Priority, j.Spec.FairnessKey, j.Spec.Limits))
 	f.Add((&commit{
 		batch: 3, time: j.SubmitTime, nextSeq: 4, nextReady: 5, nextFence: 6, nextLane: 2, born: []*lane{l}, named: map[uint32]int64{2: 1},
 		steps:  []step{{seq: 1, queue: 4, new: job.Ready, to: l, job: j}, {seq: 2, queue: 4, old: job.Ready, from: l, new: job.Running, job: j}},

@@ -97,8 +97,8 @@ func TestOpenRefuses(t *testing.T) {
 		want  error
 		says  string
 	}{
-		"a newer format":       {write(formatFile, "stint data directory, format 3\n"), ErrFormat, "format 3"},
-		"an older format":      {write(formatFile, "stint data directory, format 1\n"), ErrFormat, "format 1"},
+		"a newer format":       {write(formatFile, "stint data directory, format 4\n"), ErrFormat, "format 4"},
+		"an older format":      {write(formatFile, "stint data directory, format 2\n"), ErrFormat, "format 2"},
 		"somebody else's":      {func(t *testing.T, fs vfs.FS) { remove(t, fs, formatFile) }, ErrFormat, "no " + formatFile},
 		"a garbled manifest":   {garble("MANIFEST"), ErrDamaged, ""},
 		"a missing manifest":   {func(t *testing.T, fs vfs.FS) { removeAll(t, fs, "MANIFEST") }, ErrDamaged, ""},

@@ -22,8 +22,8 @@ type queue struct {
 	deleted bool        // it is kept for the finished jobs that name it
 	counts  [job.NumberOfStates]uint64
 	zombies uint64
-	lanes   [len(bands)]*lane // of jobs without limits; nil until first used
-	keyed   map[uint64]*lane  // the other lanes, by hash
+	lanes   [len(bands)]*lane // that do not pass; nil until first used
+	passing map[uint64]*lane  // the others, by hash
 }
 
 // eachLane calls fn for each lane.
@@ -33,7 +33,7 @@ func (q *queue) eachLane(fn func(*lane)) {
 			fn(l)
 		}
 	}
-	for _, l := range q.keyed {
+	for _, l := range q.passing {
 		for ; l != nil; l = l.next {
 			fn(l)
 		}
@@ -77,11 +77,18 @@ func (q *queue) record() []byte {
 	w.uint(8, uint64(q.set.Policy.LostContact))
 	w.uint(9, uint64(q.set.Policy.MaxRunning))
 	w.uint(10, uint64(q.set.Policy.OnZombie))
+	for _, k := range q.set.Policy.Weights.All() {
+		w.message(11, func(w *writer) {
+			w.str(1, k.Key)
+			w.uint(2, uint64(k.Weight))
+		})
+	}
 	return w.b
 }
 
 func readQueue(number uint32, b []byte) (*queue, error) {
 	q := &queue{number: number}
+	var weights []job.KeyWeight
 	r := reader{rest: b}
 	for r.next() {
 		switch r.field {
@@ -111,9 +118,30 @@ func readQueue(number uint32, b []byte) (*queue, error) {
 			q.set.Policy.MaxRunning = uint32(r.v)
 		case 10:
 			q.set.Policy.OnZombie = job.OnZombie(r.v)
+		case 11:
+			k, err := readWeight(r.raw)
+			if err != nil {
+				return nil, err
+			}
+			weights = append(weights, k)
 		}
 	}
+	q.set.Policy.Weights = job.NewWeights(weights)
 	return q, r.err
+}
+
+func readWeight(b []byte) (job.KeyWeight, error) {
+	var k job.KeyWeight
+	r := reader{rest: b}
+	for r.next() {
+		switch r.field {
+		case 1:
+			k.Key = string(r.raw)
+		case 2:
+			k.Weight = uint32(r.v)
+		}
+	}
+	return k, r.err
 }
 
 func readPause(b []byte) (*store.Pause, error) {

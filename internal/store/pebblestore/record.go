@@ -128,6 +128,7 @@ func writeSpec(w *writer, s *job.Spec, queue uint32, base int64, names names) {
 		w.message(16, func(w *writer) { w.str(1, k); w.str(2, v) })
 	}
 	writeUses(w, 17, s.Limits, names)
+	w.str(18, s.FairnessKey)
 }
 
 func readSpec(s *job.Spec, b []byte, base int64, names names) error {
@@ -177,6 +178,8 @@ func readSpec(s *job.Spec, b []byte, base int64, names names) error {
 				return err
 			}
 			s.Limits = append(s.Limits, u)
+		case 18:
+			s.FairnessKey = string(r.raw)
 		}
 	}
 	return r.err

@@ -12,7 +12,7 @@ import (
 // refillEmpty reads on in the lanes of the batch whose window ran out, so that a lane without keys always shows its first.
 func (s *Store) refillEmpty() error {
 	for _, l := range s.building.lanes {
-		if l.len() == 0 && l.spilled() && len(l.keys) == 0 {
+		if l.len() == 0 && l.spilled() && !l.passing() {
 			if err := s.refill(l, s.state.page(l)); err != nil {
 				return err
 			}

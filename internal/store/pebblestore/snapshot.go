@@ -48,14 +48,14 @@ func (s *Store) writeSnapshot() {
 	s.dropRange(seqKey(kindLog, 0), seqKey(kindLog, s.building.number+1))
 }
 
-// trimAfter is how many jobs leave a lane with keys before its segments are trimmed: a range that is dropped costs more
+// trimAfter is how many jobs leave a passing lane before its segments are trimmed: a range that is dropped costs more
 // than a few segments.
 const trimAfter = 1024
 
 // writeDirectory writes down the lanes that changed since it was written last, and drops what is over.
 func (s *Store) writeDirectory() {
 	for l := range s.state.changed {
-		if len(l.keys) == 0 || l.gone >= trimAfter {
+		if !l.passing() || l.gone >= trimAfter {
 			s.dropRange(segmentKey(l.number, 0), segmentKey(l.number, l.front()))
 			l.trimmed, l.gone = max(l.trimmed, l.front()), 0
 		}
@@ -106,6 +106,7 @@ func writeLane(w *writer, l *lane, names names) {
 	w.uint(5, uint64(l.count))
 	w.uint(6, l.trimmed)
 	w.uint(7, l.number)
+	w.str(9, l.fairness)
 	for _, u := range l.keys {
 		writeUse(w, 8, job.LimitUse{Limit: u.Key.Limit.Name, Key: u.Key.Name, Units: u.Units}, names)
 	}
@@ -227,12 +228,14 @@ func (s *state) readLane(raw []byte) (*lane, error) {
 				return nil, err
 			}
 			uses = append(uses, u)
+		case 9:
+			l.fairness = string(r.raw)
 		}
 	}
 	if r.err != nil || l.queue == nil || !knownBand(l.priority) {
 		return nil, errRecord
 	}
-	l.keys, l.hash = s.keysOf(nil, uses), s.hashOf(l.priority, uses)
+	l.keys, l.hash = s.keysOf(nil, uses), s.hashOf(l.priority, l.fairness, uses)
 	return l, nil
 }
 

@@ -122,7 +122,7 @@ func (s *state) windowCap(l *lane) int {
 	switch {
 	case s.windows <= windowsMax:
 		return windowMax
-	case len(l.keys) > 0:
+	case l.passing():
 		return 0
 	default:
 		return windowSmall

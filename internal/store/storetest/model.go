@@ -49,6 +49,9 @@ func testModel(t *testing.T, open Open) {
 
 var modelQueues = []string{"a", "b"}
 
+// modelTenants are fairness keys.
+var modelTenants = []string{"", "", "t"}
+
 // modelUses are what jobs take: nothing, a key of their own, several, other units of the same.
 var modelUses = [][]job.LimitUse{
 	nil,
@@ -64,6 +67,7 @@ func (m *model) submitSome(r *rapid.T) {
 		s := m.spec(rapid.SampledFrom(modelQueues).Draw(r, "queue"))
 		s.Priority = rapid.SampledFrom([]job.Priority{job.Low, job.Normal}).Draw(r, "priority")
 		s.Limits = rapid.SampledFrom(modelUses).Draw(r, "limits")
+		s.FairnessKey = rapid.SampledFrom(modelTenants).Draw(r, "fairness key")
 		if rapid.IntRange(0, 4).Draw(r, "later") == 0 {
 			s.RunAt = m.clock.Add(20 * time.Second)
 		}
@@ -83,7 +87,7 @@ func (m *model) submitSome(r *rapid.T) {
 // ready lists a lane as it must be.
 func (m *model) ready(in modelLane) (jobs []*job.Job) {
 	for _, j := range m.jobs {
-		if j.State == job.Ready && j.Spec.Queue == in.queue && j.Spec.Priority == in.priority && slices.Equal(j.Spec.Limits, in.uses) {
+		if j.State == job.Ready && j.Spec.Queue == in.queue && j.Spec.Priority == in.priority && j.Spec.FairnessKey == in.tenant && slices.Equal(j.Spec.Limits, in.uses) {
 			jobs = append(jobs, j)
 		}
 	}
@@ -94,13 +98,16 @@ func (m *model) ready(in modelLane) (jobs []*job.Job) {
 type modelLane struct {
 	queue    string
 	priority job.Priority
+	tenant   string
 	uses     []job.LimitUse
 }
 
 func lanes() (all []modelLane) {
 	for _, q := range modelQueues {
 		for _, uses := range modelUses {
-			all = append(all, modelLane{q, job.Low, uses}, modelLane{q, job.Normal, uses})
+			for _, tenant := range modelTenants[1:] {
+				all = append(all, modelLane{q, job.Low, tenant, uses}, modelLane{q, job.Normal, tenant, uses})
+			}
 		}
 	}
 	return all
@@ -108,7 +115,7 @@ func lanes() (all []modelLane) {
 
 func (m *model) headsOf(in modelLane, n int) (heads []*job.Job) {
 	m.update(func(tx store.Tx) (err error) {
-		heads, err = tx.Heads(laneOf(tx, in.queue, in.priority, in.uses...), n)
+		heads, err = tx.Heads(laneOf(tx, in.queue, in.priority, in.tenant, in.uses...), n)
 		return err
 	})
 	return heads

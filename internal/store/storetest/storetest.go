@@ -191,20 +191,20 @@ func (b *bench) heads(queue string, n int) (seqs []uint64) {
 }
 
 // laneOf finds the lane of jobs of a band that take something; nil if none of them is READY.
-func laneOf(r store.Reader, queue string, p job.Priority, uses ...job.LimitUse) (found store.Lane) {
+func laneOf(r store.Reader, queue string, p job.Priority, fairness string, uses ...job.LimitUse) (found store.Lane) {
 	r.Lanes(func(l store.Lane) {
 		same := slices.EqualFunc(l.Keys(), uses, func(k store.KeyUse, u job.LimitUse) bool {
 			return k.Key.Limit.Name == u.Limit && k.Key.Name == u.Key && k.Units == u.Units
 		})
-		if l.Queue() == queue && l.Priority() == p && same {
+		if l.Queue() == queue && l.Priority() == p && l.FairnessKey() == fairness && same {
 			found = l
 		}
 	})
 	return found
 }
 
-// plain is the lane of jobs that have no priority and no limits.
-func plain(r store.Reader, queue string) store.Lane { return laneOf(r, queue, job.Normal) }
+// plain is the lane of jobs that have neither priority nor limits nor fairness key.
+func plain(r store.Reader, queue string) store.Lane { return laneOf(r, queue, job.Normal, "") }
 
 func (b *bench) counts(queue string) (c [job.NumberOfStates]uint64) {
 	b.Helper()

@@ -1061,7 +1061,11 @@ type JobSpec struct {
 	// 60 s, and any end but a success is a failure of class TIMEOUT. 1 ms to 10 years; absent: as long as it takes.
 	Timeout *durationpb.Duration `protobuf:"bytes,13,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// What its runs take; at most 8, no key twice. It starts when all of it is free. Absent: nothing.
-	Limits        []*LimitUse `protobuf:"bytes,14,rep,name=limits,proto3" json:"limits,omitempty"`
+	Limits []*LimitUse `protobuf:"bytes,14,rep,name=limits,proto3" json:"limits,omitempty"`
+	// Whose turn it takes (a tenant, a customer, an order): among the jobs of a queue and band, keys take turns by their
+	// weights, so that nobody's thousands of jobs stand before another one's first. At most 200 bytes, any number of keys;
+	// empty is a key too.
+	FairnessKey   string `protobuf:"bytes,15,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1203,6 +1207,13 @@ func (x *JobSpec) GetLimits() []*LimitUse {
 		return x.Limits
 	}
 	return nil
+}
+
+func (x *JobSpec) GetFairnessKey() string {
+	if x != nil {
+		return x.FairnessKey
+	}
+	return ""
 }
 
 type isJobSpec_Start interface {
@@ -1682,7 +1693,9 @@ type Job struct {
 	// How long a run may take; absent: as long as it takes.
 	Timeout *durationpb.Duration `protobuf:"bytes,26,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// What its runs take, in the order of names and keys.
-	Limits        []*LimitUse `protobuf:"bytes,27,rep,name=limits,proto3" json:"limits,omitempty"`
+	Limits []*LimitUse `protobuf:"bytes,27,rep,name=limits,proto3" json:"limits,omitempty"`
+	// Whose turn it takes.
+	FairnessKey   string `protobuf:"bytes,28,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1904,6 +1917,13 @@ func (x *Job) GetLimits() []*LimitUse {
 		return x.Limits
 	}
 	return nil
+}
+
+func (x *Job) GetFairnessKey() string {
+	if x != nil {
+		return x.FairnessKey
+	}
+	return ""
 }
 
 // Action is what somebody did to a job.
@@ -3803,7 +3823,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\tincrement\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\tincrement\x12+\n" +
 	"\x03max\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03max\"B\n" +
 	"\x0fConstantBackoff\x12/\n" +
-	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\xbc\x05\n" +
+	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\xdf\x05\n" +
 	"\aJobSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12+\n" +
@@ -3819,7 +3839,8 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\asubject\x18\v \x01(\tR\asubject\x12;\n" +
 	"\rtrace_context\x18\f \x01(\v2\x16.stint.v1.TraceContextR\ftraceContext\x123\n" +
 	"\atimeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12*\n" +
-	"\x06limits\x18\x0e \x03(\v2\x12.stint.v1.LimitUseR\x06limits\x1a9\n" +
+	"\x06limits\x18\x0e \x03(\v2\x12.stint.v1.LimitUseR\x06limits\x12!\n" +
+	"\ffairness_key\x18\x0f \x01(\tR\vfairnessKey\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
@@ -3850,7 +3871,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\asnoozes\x18\x04 \x01(\rR\asnoozes\x12\x1e\n" +
 	"\n" +
 	"deliveries\x18\x05 \x01(\rR\n" +
-	"deliveries\"\xb5\t\n" +
+	"deliveries\"\xd8\t\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12(\n" +
@@ -3881,7 +3902,8 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x04etag\x18\x18 \x01(\tR\x04etag\x12*\n" +
 	"\aactions\x18\x19 \x03(\v2\x10.stint.v1.ActionR\aactions\x123\n" +
 	"\atimeout\x18\x1a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12*\n" +
-	"\x06limits\x18\x1b \x03(\v2\x12.stint.v1.LimitUseR\x06limits\x1a9\n" +
+	"\x06limits\x18\x1b \x03(\v2\x12.stint.v1.LimitUseR\x06limits\x12!\n" +
+	"\ffairness_key\x18\x1c \x01(\tR\vfairnessKey\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xea\x01\n" +

@@ -151,9 +151,13 @@ type QueuePolicy struct {
 	// jobs start; lowered, no run is stopped, and none starts until there is room again.
 	MaxRunning uint32 `protobuf:"varint,4,opt,name=max_running,json=maxRunning,proto3" json:"max_running,omitempty"`
 	// Whether zombies count. Absent: HOLD.
-	OnZombie      OnZombie `protobuf:"varint,5,opt,name=on_zombie,json=onZombie,proto3,enum=stint.v1.OnZombie" json:"on_zombie,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	OnZombie OnZombie `protobuf:"varint,5,opt,name=on_zombie,json=onZombie,proto3,enum=stint.v1.OnZombie" json:"on_zombie,omitempty"`
+	// Fairness keys with a weight of their own, 1 to 1,000, at most 1,000 of them; all others have 1. Of the keys whose jobs
+	// wait in a band, the one starts a job that has the fewest runs for its weight, so that each has its share of the workers
+	// however long its jobs are; among equals their turns alternate, as often as their weights say.
+	FairnessWeights map[string]uint32 `protobuf:"bytes,6,rep,name=fairness_weights,json=fairnessWeights,proto3" json:"fairness_weights,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *QueuePolicy) Reset() {
@@ -219,6 +223,13 @@ func (x *QueuePolicy) GetOnZombie() OnZombie {
 		return x.OnZombie
 	}
 	return OnZombie_ON_ZOMBIE_UNSPECIFIED
+}
+
+func (x *QueuePolicy) GetFairnessWeights() map[string]uint32 {
+	if x != nil {
+		return x.FairnessWeights
+	}
+	return nil
 }
 
 // QueuePause says who paused a queue.
@@ -1800,14 +1811,18 @@ var File_stint_v1_queue_proto protoreflect.FileDescriptor
 
 const file_stint_v1_queue_proto_rawDesc = "" +
 	"\n" +
-	"\x14stint/v1/queue.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12stint/v1/job.proto\"\xf7\x01\n" +
+	"\x14stint/v1/queue.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12stint/v1/job.proto\"\x92\x03\n" +
 	"\vQueuePolicy\x12/\n" +
 	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12+\n" +
 	"\x05retry\x18\x02 \x01(\v2\x15.stint.v1.RetryPolicyR\x05retry\x128\n" +
 	"\flost_contact\x18\x03 \x01(\x0e2\x15.stint.v1.LostContactR\vlostContact\x12\x1f\n" +
 	"\vmax_running\x18\x04 \x01(\rR\n" +
 	"maxRunning\x12/\n" +
-	"\ton_zombie\x18\x05 \x01(\x0e2\x12.stint.v1.OnZombieR\bonZombie\"}\n" +
+	"\ton_zombie\x18\x05 \x01(\x0e2\x12.stint.v1.OnZombieR\bonZombie\x12U\n" +
+	"\x10fairness_weights\x18\x06 \x03(\v2*.stint.v1.QueuePolicy.FairnessWeightsEntryR\x0ffairnessWeights\x1aB\n" +
+	"\x14FairnessWeightsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"}\n" +
 	"\n" +
 	"QueuePause\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1c\n" +
@@ -1954,7 +1969,7 @@ func file_stint_v1_queue_proto_rawDescGZIP() []byte {
 }
 
 var file_stint_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_stint_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_stint_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_stint_v1_queue_proto_goTypes = []any{
 	(LostContact)(0),              // 0: stint.v1.LostContact
 	(OnZombie)(0),                 // 1: stint.v1.OnZombie
@@ -1985,65 +2000,67 @@ var file_stint_v1_queue_proto_goTypes = []any{
 	(*GetLimitUsageResponse)(nil), // 26: stint.v1.GetLimitUsageResponse
 	(*KeyUsage)(nil),              // 27: stint.v1.KeyUsage
 	(*LimitHolder)(nil),           // 28: stint.v1.LimitHolder
-	nil,                           // 29: stint.v1.LimitPolicy.MaxUnitsOfEntry
-	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
-	(*RetryPolicy)(nil),           // 31: stint.v1.RetryPolicy
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*JobCounts)(nil),             // 33: stint.v1.JobCounts
+	nil,                           // 29: stint.v1.QueuePolicy.FairnessWeightsEntry
+	nil,                           // 30: stint.v1.LimitPolicy.MaxUnitsOfEntry
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*RetryPolicy)(nil),           // 32: stint.v1.RetryPolicy
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*JobCounts)(nil),             // 34: stint.v1.JobCounts
 }
 var file_stint_v1_queue_proto_depIdxs = []int32{
-	30, // 0: stint.v1.QueuePolicy.lease:type_name -> google.protobuf.Duration
-	31, // 1: stint.v1.QueuePolicy.retry:type_name -> stint.v1.RetryPolicy
+	31, // 0: stint.v1.QueuePolicy.lease:type_name -> google.protobuf.Duration
+	32, // 1: stint.v1.QueuePolicy.retry:type_name -> stint.v1.RetryPolicy
 	0,  // 2: stint.v1.QueuePolicy.lost_contact:type_name -> stint.v1.LostContact
 	1,  // 3: stint.v1.QueuePolicy.on_zombie:type_name -> stint.v1.OnZombie
-	32, // 4: stint.v1.QueuePause.pause_time:type_name -> google.protobuf.Timestamp
-	2,  // 5: stint.v1.Queue.policy:type_name -> stint.v1.QueuePolicy
-	3,  // 6: stint.v1.Queue.pause:type_name -> stint.v1.QueuePause
-	33, // 7: stint.v1.Queue.counts:type_name -> stint.v1.JobCounts
-	30, // 8: stint.v1.Queue.oldest_ready_age:type_name -> google.protobuf.Duration
-	32, // 9: stint.v1.Queue.create_time:type_name -> google.protobuf.Timestamp
-	4,  // 10: stint.v1.ListQueuesResponse.queues:type_name -> stint.v1.Queue
-	4,  // 11: stint.v1.GetQueueResponse.queue:type_name -> stint.v1.Queue
-	2,  // 12: stint.v1.UpdateQueueRequest.policy:type_name -> stint.v1.QueuePolicy
-	4,  // 13: stint.v1.UpdateQueueResponse.queue:type_name -> stint.v1.Queue
-	4,  // 14: stint.v1.PauseQueueResponse.queue:type_name -> stint.v1.Queue
-	4,  // 15: stint.v1.ResumeQueueResponse.queue:type_name -> stint.v1.Queue
-	1,  // 16: stint.v1.LimitPolicy.on_zombie:type_name -> stint.v1.OnZombie
-	29, // 17: stint.v1.LimitPolicy.max_units_of:type_name -> stint.v1.LimitPolicy.MaxUnitsOfEntry
-	17, // 18: stint.v1.Limit.policy:type_name -> stint.v1.LimitPolicy
-	32, // 19: stint.v1.Limit.create_time:type_name -> google.protobuf.Timestamp
-	17, // 20: stint.v1.PutLimitRequest.policy:type_name -> stint.v1.LimitPolicy
-	18, // 21: stint.v1.PutLimitResponse.limit:type_name -> stint.v1.Limit
-	18, // 22: stint.v1.ListLimitsResponse.limits:type_name -> stint.v1.Limit
-	18, // 23: stint.v1.GetLimitUsageResponse.limit:type_name -> stint.v1.Limit
-	27, // 24: stint.v1.GetLimitUsageResponse.keys:type_name -> stint.v1.KeyUsage
-	28, // 25: stint.v1.KeyUsage.holders:type_name -> stint.v1.LimitHolder
-	32, // 26: stint.v1.LimitHolder.since:type_name -> google.protobuf.Timestamp
-	5,  // 27: stint.v1.QueueService.ListQueues:input_type -> stint.v1.ListQueuesRequest
-	7,  // 28: stint.v1.QueueService.GetQueue:input_type -> stint.v1.GetQueueRequest
-	9,  // 29: stint.v1.QueueService.UpdateQueue:input_type -> stint.v1.UpdateQueueRequest
-	11, // 30: stint.v1.QueueService.DeleteQueue:input_type -> stint.v1.DeleteQueueRequest
-	13, // 31: stint.v1.QueueService.PauseQueue:input_type -> stint.v1.PauseQueueRequest
-	15, // 32: stint.v1.QueueService.ResumeQueue:input_type -> stint.v1.ResumeQueueRequest
-	19, // 33: stint.v1.QueueService.PutLimit:input_type -> stint.v1.PutLimitRequest
-	21, // 34: stint.v1.QueueService.ListLimits:input_type -> stint.v1.ListLimitsRequest
-	23, // 35: stint.v1.QueueService.DeleteLimit:input_type -> stint.v1.DeleteLimitRequest
-	25, // 36: stint.v1.QueueService.GetLimitUsage:input_type -> stint.v1.GetLimitUsageRequest
-	6,  // 37: stint.v1.QueueService.ListQueues:output_type -> stint.v1.ListQueuesResponse
-	8,  // 38: stint.v1.QueueService.GetQueue:output_type -> stint.v1.GetQueueResponse
-	10, // 39: stint.v1.QueueService.UpdateQueue:output_type -> stint.v1.UpdateQueueResponse
-	12, // 40: stint.v1.QueueService.DeleteQueue:output_type -> stint.v1.DeleteQueueResponse
-	14, // 41: stint.v1.QueueService.PauseQueue:output_type -> stint.v1.PauseQueueResponse
-	16, // 42: stint.v1.QueueService.ResumeQueue:output_type -> stint.v1.ResumeQueueResponse
-	20, // 43: stint.v1.QueueService.PutLimit:output_type -> stint.v1.PutLimitResponse
-	22, // 44: stint.v1.QueueService.ListLimits:output_type -> stint.v1.ListLimitsResponse
-	24, // 45: stint.v1.QueueService.DeleteLimit:output_type -> stint.v1.DeleteLimitResponse
-	26, // 46: stint.v1.QueueService.GetLimitUsage:output_type -> stint.v1.GetLimitUsageResponse
-	37, // [37:47] is the sub-list for method output_type
-	27, // [27:37] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	29, // 4: stint.v1.QueuePolicy.fairness_weights:type_name -> stint.v1.QueuePolicy.FairnessWeightsEntry
+	33, // 5: stint.v1.QueuePause.pause_time:type_name -> google.protobuf.Timestamp
+	2,  // 6: stint.v1.Queue.policy:type_name -> stint.v1.QueuePolicy
+	3,  // 7: stint.v1.Queue.pause:type_name -> stint.v1.QueuePause
+	34, // 8: stint.v1.Queue.counts:type_name -> stint.v1.JobCounts
+	31, // 9: stint.v1.Queue.oldest_ready_age:type_name -> google.protobuf.Duration
+	33, // 10: stint.v1.Queue.create_time:type_name -> google.protobuf.Timestamp
+	4,  // 11: stint.v1.ListQueuesResponse.queues:type_name -> stint.v1.Queue
+	4,  // 12: stint.v1.GetQueueResponse.queue:type_name -> stint.v1.Queue
+	2,  // 13: stint.v1.UpdateQueueRequest.policy:type_name -> stint.v1.QueuePolicy
+	4,  // 14: stint.v1.UpdateQueueResponse.queue:type_name -> stint.v1.Queue
+	4,  // 15: stint.v1.PauseQueueResponse.queue:type_name -> stint.v1.Queue
+	4,  // 16: stint.v1.ResumeQueueResponse.queue:type_name -> stint.v1.Queue
+	1,  // 17: stint.v1.LimitPolicy.on_zombie:type_name -> stint.v1.OnZombie
+	30, // 18: stint.v1.LimitPolicy.max_units_of:type_name -> stint.v1.LimitPolicy.MaxUnitsOfEntry
+	17, // 19: stint.v1.Limit.policy:type_name -> stint.v1.LimitPolicy
+	33, // 20: stint.v1.Limit.create_time:type_name -> google.protobuf.Timestamp
+	17, // 21: stint.v1.PutLimitRequest.policy:type_name -> stint.v1.LimitPolicy
+	18, // 22: stint.v1.PutLimitResponse.limit:type_name -> stint.v1.Limit
+	18, // 23: stint.v1.ListLimitsResponse.limits:type_name -> stint.v1.Limit
+	18, // 24: stint.v1.GetLimitUsageResponse.limit:type_name -> stint.v1.Limit
+	27, // 25: stint.v1.GetLimitUsageResponse.keys:type_name -> stint.v1.KeyUsage
+	28, // 26: stint.v1.KeyUsage.holders:type_name -> stint.v1.LimitHolder
+	33, // 27: stint.v1.LimitHolder.since:type_name -> google.protobuf.Timestamp
+	5,  // 28: stint.v1.QueueService.ListQueues:input_type -> stint.v1.ListQueuesRequest
+	7,  // 29: stint.v1.QueueService.GetQueue:input_type -> stint.v1.GetQueueRequest
+	9,  // 30: stint.v1.QueueService.UpdateQueue:input_type -> stint.v1.UpdateQueueRequest
+	11, // 31: stint.v1.QueueService.DeleteQueue:input_type -> stint.v1.DeleteQueueRequest
+	13, // 32: stint.v1.QueueService.PauseQueue:input_type -> stint.v1.PauseQueueRequest
+	15, // 33: stint.v1.QueueService.ResumeQueue:input_type -> stint.v1.ResumeQueueRequest
+	19, // 34: stint.v1.QueueService.PutLimit:input_type -> stint.v1.PutLimitRequest
+	21, // 35: stint.v1.QueueService.ListLimits:input_type -> stint.v1.ListLimitsRequest
+	23, // 36: stint.v1.QueueService.DeleteLimit:input_type -> stint.v1.DeleteLimitRequest
+	25, // 37: stint.v1.QueueService.GetLimitUsage:input_type -> stint.v1.GetLimitUsageRequest
+	6,  // 38: stint.v1.QueueService.ListQueues:output_type -> stint.v1.ListQueuesResponse
+	8,  // 39: stint.v1.QueueService.GetQueue:output_type -> stint.v1.GetQueueResponse
+	10, // 40: stint.v1.QueueService.UpdateQueue:output_type -> stint.v1.UpdateQueueResponse
+	12, // 41: stint.v1.QueueService.DeleteQueue:output_type -> stint.v1.DeleteQueueResponse
+	14, // 42: stint.v1.QueueService.PauseQueue:output_type -> stint.v1.PauseQueueResponse
+	16, // 43: stint.v1.QueueService.ResumeQueue:output_type -> stint.v1.ResumeQueueResponse
+	20, // 44: stint.v1.QueueService.PutLimit:output_type -> stint.v1.PutLimitResponse
+	22, // 45: stint.v1.QueueService.ListLimits:output_type -> stint.v1.ListLimitsResponse
+	24, // 46: stint.v1.QueueService.DeleteLimit:output_type -> stint.v1.DeleteLimitResponse
+	26, // 47: stint.v1.QueueService.GetLimitUsage:output_type -> stint.v1.GetLimitUsageResponse
+	38, // [38:48] is the sub-list for method output_type
+	28, // [28:38] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_queue_proto_init() }
@@ -2059,7 +2076,7 @@ func file_stint_v1_queue_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_queue_proto_rawDesc), len(file_stint_v1_queue_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
