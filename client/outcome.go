@@ -63,6 +63,18 @@ func Release(d time.Duration, reason string) error {
 	return &ending{text: "released: " + reason, finish: &stintv1.Finish{Outcome: &stintv1.Finish_Released{Released: released}}}
 }
 
+// Throttled gives the job back because something that it needs is overloaded: no job that takes the key of the limit starts
+// for the cooldown, on any worker, at most an hour; the server's default of 30 seconds if it is zero. The run must hold the key;
+// with an empty limit the job's queue is meant. The job comes back with the others.
+func Throttled(limit, key string, cooldown time.Duration, reason string) error {
+	t := &stintv1.Throttled{Limit: limit, Key: key}
+	if cooldown > 0 {
+		t.Cooldown = durationpb.New(min(cooldown, time.Hour))
+	}
+	released := &stintv1.Released{Reason: reason, Kind: &stintv1.Released_Throttled{Throttled: t}}
+	return &ending{text: "throttled: " + reason, finish: &stintv1.Finish{Outcome: &stintv1.Finish_Released{Released: released}}}
+}
+
 // NotMe gives the job back for another worker: it is ready at once, but not for this one for a minute.
 func NotMe(reason string) error {
 	released := &stintv1.Released{Reason: reason, Kind: &stintv1.Released_NotMe{NotMe: &stintv1.NotMe{}}}

@@ -171,6 +171,7 @@ func policyFrom(p *stintv1.QueuePolicy) job.Policy {
 	return job.Policy{
 		Lease: p.GetLease().AsDuration(), Retry: retryFrom(p.GetRetry()), LostContact: job.LostContact(p.GetLostContact()),
 		MaxRunning: p.GetMaxRunning(), OnZombie: job.OnZombie(p.GetOnZombie()), Weights: weightsFrom(p.GetFairnessWeights()),
+		Rate: rateFrom(p.GetRate()), Breaker: breakerFrom(p.GetCircuitBreaker()),
 	}
 }
 
@@ -317,6 +318,7 @@ func wireQueuePolicy(p job.Policy) *stintv1.QueuePolicy {
 	}
 	m := &stintv1.QueuePolicy{
 		LostContact: stintv1.LostContact(p.LostContact), MaxRunning: p.MaxRunning, OnZombie: stintv1.OnZombie(p.OnZombie),
+		Rate: wireRate(p.Rate), CircuitBreaker: wireBreaker(p.Breaker),
 	}
 	for _, w := range p.Weights.All() {
 		if m.FairnessWeights == nil {

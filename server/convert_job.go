@@ -150,6 +150,7 @@ func wireRun(r *job.Run) *stintv1.Run {
 		Failure:      wireFailure(r.Failure),
 		Note:         r.Note,
 		Interrupt:    wireInterrupt(r.Interrupt, r.Epoch, r.Number),
+		Throttled:    wireThrottle(r.Throttle),
 	}
 }
 

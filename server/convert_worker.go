@@ -98,8 +98,12 @@ func outcomeFrom(m *stintv1.Finish, resultMax int) (job.Outcome, error) {
 		}}, err
 	case *stintv1.Finish_Released:
 		err := checkStopped("released", o.Released.GetReason(), o.Released.GetDelay())
+		if err == nil {
+			err = checkThrottled(o.Released.GetThrottled())
+		}
 		return job.Outcome{Released: &job.Released{
 			Reason: o.Released.GetReason(), Delay: delayFrom(o.Released.GetDelay()), NotMe: o.Released.GetNotMe() != nil,
+			Throttle: throttleFrom(o.Released.GetThrottled()),
 		}}, err
 	default:
 		return job.Outcome{}, errOutcomeMissing

@@ -101,6 +101,7 @@ var sentinels = []struct {
 	{dispatch.ErrWorkerUnknown, errWorkerNotFound},
 	{dispatch.ErrClosed, errStopping},
 	{dispatch.ErrDemandVersion, invalid("version", "must be larger than that of the demand before")},
+	{dispatch.ErrNotHeld, invalid("released.throttled", "the run holds no such key")},
 	{dispatch.ErrSeen, invalid("seen", "no assignment of this number was sent")},
 }
 

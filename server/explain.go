@@ -73,11 +73,13 @@ func (x *explainer) explain() *stintv1.ExplainJobResponse {
 		}
 		x.queued()
 		x.limits()
+		x.gates()
 		x.workers()
 	default:
 		x.add(stintv1.BlockerKind_BLOCKER_KIND_TIME, x.retry(), "it waits until %s", clock(x.j.DueTime)).Until = wireTime(x.j.DueTime)
 		x.queued()
 		x.limits()
+		x.gates()
 		x.workers()
 	}
 	answer.Blockers = x.blockers
@@ -154,10 +156,7 @@ func (x *explainer) holders(has func(*job.Job) bool) (ids []string) {
 func (x *explainer) limits() {
 	for _, k := range x.known.Keys {
 		units, taken := uint64(k.Use.Units), k.Live+k.Zombies
-		name := fmt.Sprintf("limit %q", k.Use.Limit)
-		if k.Use.Key != "" {
-			name = fmt.Sprintf("key %q of limit %q", k.Use.Key, k.Use.Limit)
-		}
+		name := keyName(k.Use)
 		var b *stintv1.Blocker
 		switch {
 		case k.Max == 0:
@@ -165,6 +164,9 @@ func (x *explainer) limits() {
 		case units > k.Max:
 			b = x.add(stintv1.BlockerKind_BLOCKER_KIND_LIMIT_TOO_LOW, x.raise(k.Use, taken+units),
 				"it takes %s of %s, whose maximum is %d now", many(units, "unit"), name, k.Max)
+		case k.Rate.Permits > 0 && k.Use.Units > k.Rate.Most():
+			b = x.add(stintv1.BlockerKind_BLOCKER_KIND_LIMIT_TOO_LOW, x.gather(k),
+				"it takes %s of %s, of which at most %s gather now", many(units, "unit"), name, many(uint64(k.Rate.Most()), "permit"))
 		case taken+units > k.Max:
 			b = x.add(stintv1.BlockerKind_BLOCKER_KIND_LIMIT, x.raise(k.Use, taken+units),
 				"it takes %s of %s, of which %d of at most %d are taken", many(units, "unit"), name, taken, k.Max)
@@ -178,6 +180,13 @@ func (x *explainer) limits() {
 		}
 		b.Limit, b.Key = k.Use.Limit, k.Use.Key
 	}
+}
+
+func keyName(u job.LimitUse) string {
+	if u.Key == "" {
+		return fmt.Sprintf("limit %q", u.Limit)
+	}
+	return fmt.Sprintf("key %q of limit %q", u.Key, u.Limit)
 }
 
 func uses(j *job.Job, use job.LimitUse) bool {
@@ -200,6 +209,15 @@ func (x *explainer) raise(use job.LimitUse, most uint64) string {
 		return fmt.Sprintf("stint limit put %s --max %d", use.Limit, most)
 	}
 	return fmt.Sprintf("stint limit put %s --key %s", use.Limit, shellQuote(fmt.Sprintf("%s=%d", use.Key, most)))
+}
+
+// gather is the command that lets as many permits gather as the job takes.
+func (x *explainer) gather(k dispatch.KeyState) string {
+	rate := fmt.Sprintf("%d/%s,burst=%d", k.Rate.Permits, k.Rate.Period, k.Use.Units)
+	if k.OwnRate {
+		return fmt.Sprintf("stint limit put %s --key-rate %s", k.Use.Limit, shellQuote(k.Use.Key+"="+rate))
+	}
+	return fmt.Sprintf("stint limit put %s --rate %s", k.Use.Limit, shellQuote(rate))
 }
 
 // workers adds what there is to say of those who could run the job.

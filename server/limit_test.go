@@ -2,12 +2,15 @@ package server_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
@@ -135,6 +138,53 @@ func TestLimitBounds(t *testing.T) {
 		of[key] = most
 		return put("l", &stintv1.LimitPolicy{MaxUnits: 1, MaxUnitsOf: of})
 	}
+	rate := func(rate *stintv1.Rate) try { return put("l", &stintv1.LimitPolicy{Rate: rate}) }
+	queueRate := call(updateQueue, func(m *stintv1.UpdateQueueRequest, r *stintv1.Rate) {
+		m.Name, m.Policy = "q", &stintv1.QueuePolicy{Rate: r}
+	})
+	rates := func(rate func(*stintv1.Rate) try) []limit {
+		of := func(permits, burst uint32, period *durationpb.Duration) try {
+			return rate(&stintv1.Rate{Permits: permits, Burst: burst, Period: period})
+		}
+		period := func(d *durationpb.Duration) try { return of(1, 0, d) }
+		return []limit{
+			{field: "policy.rate.permits", at: []try{of(1, 0, nil), of(1e6, 0, nil), of(1000, 0, durationpb.New(time.Millisecond))}, beyond: []try{of(0, 0, nil), of(1e6+1, 0, nil), of(1001, 0, durationpb.New(time.Millisecond))}},
+			{field: "policy.rate.period", at: tries(period, durations(time.Millisecond, day)...), beyond: tries(period, badDurations(time.Millisecond-1, day+1)...)},
+			{field: "policy.rate.burst", at: []try{of(1, 10_000, nil)}, beyond: []try{of(1, 10_001, nil)}},
+		}
+	}
+	rateOf := func(n int, key string, rate *stintv1.Rate) try {
+		of := map[string]*stintv1.Rate{}
+		for i := range n - 1 {
+			of[fmt.Sprint(i)] = &stintv1.Rate{Permits: 1}
+		}
+		of[key] = rate
+		return put("l", &stintv1.LimitPolicy{RateOf: of})
+	}
+	breakers := func(set func(*stintv1.CircuitBreaker) try) []limit {
+		failures := func(n uint32) try { return set(&stintv1.CircuitBreaker{Failures: n}) }
+		retry := func(d *durationpb.Duration) try { return set(&stintv1.CircuitBreaker{Failures: 1, RetryIn: d}) }
+		return []limit{
+			{field: "policy.circuit_breaker.failures", at: tries(failures, 1, 1000), beyond: tries(failures, 0, 1001)},
+			{field: "policy.circuit_breaker.retry_in", at: tries(retry, durations(time.Second, day)...), beyond: tries(retry, badDurations(time.Second-1, day+1)...)},
+		}
+	}
+	queueBreaker := call(updateQueue, func(m *stintv1.UpdateQueueRequest, b *stintv1.CircuitBreaker) {
+		m.Name, m.Policy = "q", &stintv1.QueuePolicy{CircuitBreaker: b}
+	})
+	gate := func(m *stintv1.OpenGateRequest) try {
+		return func(r *rig) said {
+			r.limit("l", 1)
+			_, err := r.queues.OpenGate(r.ctx, m)
+			return ofCall(err)
+		}
+	}
+	queueGate := func(name, key string) try {
+		return gate(&stintv1.OpenGateRequest{Of: &stintv1.OpenGateRequest_Queue{Queue: name}, Key: key})
+	}
+	limitGate := func(name, key string) try {
+		return gate(&stintv1.OpenGateRequest{Of: &stintv1.OpenGateRequest_Limit{Limit: name}, Key: key})
+	}
 	use := func(uses ...*stintv1.LimitUse) try {
 		return func(r *rig) said {
 			r.limit("l", 4)
@@ -153,7 +203,15 @@ func TestLimitBounds(t *testing.T) {
 			return ofCall(err)
 		}
 	}
-	expectLimits(t, []limit{
+	expectLimits(t, slices.Concat(rates(rate), rates(queueRate), breakers(queueBreaker), breakers(func(b *stintv1.CircuitBreaker) try {
+		return put("l", &stintv1.LimitPolicy{CircuitBreaker: b})
+	}), []limit{
+		{field: "policy.rate_of", at: []try{rateOf(1000, letters(200), &stintv1.Rate{Permits: 1})}, beyond: []try{rateOf(1001, "k", &stintv1.Rate{Permits: 1}), rateOf(1, letters(201), &stintv1.Rate{Permits: 1})}},
+		{field: "policy.rate_of.permits", beyond: []try{rateOf(1, "k", nil), rateOf(1, "k", &stintv1.Rate{})}},
+		{field: "of", beyond: []try{gate(&stintv1.OpenGateRequest{})}},
+		{field: "queue", beyond: []try{queueGate("Q", "")}},
+		{field: "limit", beyond: []try{limitGate("L", "")}},
+		{field: "key", at: []try{limitGate("l", letters(200))}, beyond: []try{limitGate("l", letters(201)), queueGate("q", "k")}},
 		{field: "name", at: tries(named, "l", "a/b", letters(200)), beyond: append(tries(named, "", "A", "a//b", "_stint/l", "a*", letters(201)),
 			usage("L", ""), func(r *rig) said {
 				_, err := r.queues.DeleteLimit(r.ctx, &stintv1.DeleteLimitRequest{Name: "L"})
@@ -170,7 +228,7 @@ func TestLimitBounds(t *testing.T) {
 		{field: "limits[1].key", at: []try{use(&stintv1.LimitUse{Name: "l", Key: letters(200)})}, beyond: []try{use(&stintv1.LimitUse{Name: "l"}, &stintv1.LimitUse{Name: "l", Key: letters(201)})}},
 		{field: "limits[1]", beyond: []try{use(&stintv1.LimitUse{Name: "l", Key: "k"}, &stintv1.LimitUse{Name: "l", Key: "k", Units: 2})}},
 		{field: "key", at: []try{usage("l", letters(200))}, beyond: []try{usage("l", letters(201))}},
-	})
+	}))
 }
 
 // TestLimitReads: limits and keys are listed in pages, by name; an etag guards a change; a key that nobody takes is free;

@@ -8,10 +8,12 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
+	"github.com/stintrun/stint/internal/dispatch"
 	"github.com/stintrun/stint/internal/job"
 	"github.com/stintrun/stint/internal/store"
 )
@@ -115,7 +117,7 @@ func (s *Server) GetLimitUsage(ctx context.Context, m *stintv1.GetLimitUsageRequ
 	if err != nil {
 		return nil, err
 	}
-	u := usagePage{limit: m.GetName(), size: clampPageSize(m.GetPageSize()), from: string(position), only: m.Key}
+	u := usagePage{gate: s.dispatch.Gate, limit: m.GetName(), size: clampPageSize(m.GetPageSize()), from: string(position), only: m.Key}
 	err = s.store.View(ctx, u.read)
 	if err != nil || u.next == nil {
 		return &u.answer, err
@@ -126,6 +128,8 @@ func (s *Server) GetLimitUsage(ctx context.Context, m *stintv1.GetLimitUsageRequ
 
 // usagePage is a page of a limit's keys in the making.
 type usagePage struct {
+	gate   func(store.GateName, job.Rate, uint32) dispatch.GateState
+	now    time.Time
 	limit  string
 	from   string
 	only   *string // nil: all keys
@@ -140,7 +144,7 @@ func (p *usagePage) read(r store.Reader) error {
 	if l == nil {
 		return errLimitNotFound
 	}
-	p.answer.Limit = wireLimit(l)
+	p.answer.Limit, p.now = wireLimit(l), r.Now()
 	p.keys = map[string]*stintv1.KeyUsage{}
 	if p.only != nil {
 		p.add(l, r.Key(l.Name, *p.only))
@@ -158,10 +162,19 @@ func (p *usagePage) read(r store.Reader) error {
 	return nil
 }
 
+// wireMax is a maximum; 0 if there is none.
+func wireMax(most uint32) uint32 {
+	if most == math.MaxUint32 {
+		return 0
+	}
+	return most
+}
+
 func (p *usagePage) add(l *store.Limit, k store.KeyUsage) {
 	u := &stintv1.KeyUsage{
-		Key: k.Name, MaxUnits: l.Policy.MaxOf(k.Name), LiveUnits: k.Live, ZombieUnits: k.Zombies, WaitingJobs: k.Waiting,
+		Key: k.Name, MaxUnits: wireMax(l.Policy.MaxOf(k.Name)), LiveUnits: k.Live, ZombieUnits: k.Zombies, WaitingJobs: k.Waiting,
 	}
+	u.Gate = wireGate(p.gate(store.GateName{Limit: l.Name, Name: k.Name}, l.Policy.RateOf(k.Name), 1), p.now)
 	p.keys[k.Name] = u
 	p.answer.Keys = append(p.answer.Keys, u)
 }
@@ -260,10 +273,10 @@ func refuseUses(r store.Reader, uses []job.LimitUse) (refused result, is bool) {
 				message: fmt.Sprintf("no limit has the name %q", u.Limit),
 			}}, true
 		}
-		if most := l.Policy.MaxOf(u.Key); u.Units > most {
+		if most := l.Policy.UnitsMax(u.Key); u.Units > most {
 			return result{err: &refusal{
 				code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_UNITS_OVER_LIMIT, field: "limits",
-				message: fmt.Sprintf("it takes %s of key %q of limit %q, whose maximum is %d: it could never run", many(uint64(u.Units), "unit"), clip(u.Key), u.Limit, most),
+				message: fmt.Sprintf("it takes %s of key %q of limit %q, of which at most %d are there at once: it could never run", many(uint64(u.Units), "unit"), clip(u.Key), u.Limit, most),
 			}}, true
 		}
 	}
@@ -283,8 +296,17 @@ func checkPutLimit(m *stintv1.PutLimitRequest) error {
 		return err
 	}
 	p := m.GetPolicy()
-	if p.GetMaxUnits() == 0 {
-		return invalid("policy.max_units", "must be 1 to %d", uint32(math.MaxUint32))
+	if p.GetMaxUnits() == 0 && len(p.GetMaxUnitsOf()) == 0 && p.GetRate() == nil && len(p.GetRateOf()) == 0 && p.GetCircuitBreaker() == nil {
+		return invalid("policy.max_units", "must be 1 to %d, unless there is a rate or a circuit breaker", uint32(math.MaxUint32))
+	}
+	if err := checkRate("policy.rate", p.GetRate()); err != nil {
+		return err
+	}
+	if err := checkBreaker("policy.circuit_breaker", p.GetCircuitBreaker()); err != nil {
+		return err
+	}
+	if err := checkKeyRates(p.GetRateOf()); err != nil {
+		return err
 	}
 	if _, known := stintv1.OnZombie_name[int32(p.GetOnZombie())]; !known {
 		return invalid("policy.on_zombie", "must be HOLD or RELEASE, or absent")
@@ -303,8 +325,31 @@ func checkPutLimit(m *stintv1.PutLimitRequest) error {
 	return nil
 }
 
+func checkKeyRates(rates map[string]*stintv1.Rate) error {
+	if n := len(rates); n > keyMaximaMax {
+		return invalid("policy.rate_of", "at most %d keys; these are %d", keyMaximaMax, n)
+	}
+	for key, rate := range rates {
+		if err := checkText("policy.rate_of", key, limitKeyMax); err != nil {
+			return err
+		}
+		if rate == nil {
+			rate = &stintv1.Rate{} // as it is on the wire
+		}
+		if err := checkRate("policy.rate_of", rate); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func limitPolicyFrom(p *stintv1.LimitPolicy) job.LimitPolicy {
-	policy := job.LimitPolicy{Max: p.GetMaxUnits(), OnZombie: job.OnZombie(p.GetOnZombie())}
+	policy := job.LimitPolicy{
+		Max: p.GetMaxUnits(), OnZombie: job.OnZombie(p.GetOnZombie()), Rate: rateFrom(p.GetRate()), Breaker: breakerFrom(p.GetCircuitBreaker()),
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(p.GetRateOf()), cmp.Compare[string]) {
+		policy.Rates = append(policy.Rates, job.KeyRate{Key: key, Rate: rateFrom(p.GetRateOf()[key])})
+	}
 	for _, key := range slices.SortedFunc(maps.Keys(p.GetMaxUnitsOf()), cmp.Compare[string]) {
 		policy.Keys = append(policy.Keys, job.KeyMax{Key: key, Max: p.GetMaxUnitsOf()[key]})
 	}
@@ -313,11 +358,19 @@ func limitPolicyFrom(p *stintv1.LimitPolicy) job.LimitPolicy {
 
 func wireLimit(l *store.Limit) *stintv1.Limit {
 	m := &stintv1.Limit{
-		Name:       l.Name,
-		Policy:     &stintv1.LimitPolicy{MaxUnits: l.Policy.Max, OnZombie: stintv1.OnZombie(l.Policy.OnZombie)},
+		Name: l.Name,
+		Policy: &stintv1.LimitPolicy{
+			MaxUnits: l.Policy.Max, OnZombie: stintv1.OnZombie(l.Policy.OnZombie), Rate: wireRate(l.Policy.Rate), CircuitBreaker: wireBreaker(l.Policy.Breaker),
+		},
 		Jobs:       l.Jobs,
 		CreateTime: wireTime(l.CreateTime),
 		Etag:       limitEtag(l),
+	}
+	for _, k := range l.Policy.Rates {
+		if m.Policy.RateOf == nil {
+			m.Policy.RateOf = map[string]*stintv1.Rate{}
+		}
+		m.Policy.RateOf[k.Key] = wireRate(k.Rate)
 	}
 	for _, k := range l.Policy.Keys {
 		if m.Policy.MaxUnitsOf == nil {

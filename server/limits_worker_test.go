@@ -236,6 +236,10 @@ func TestFinishLimits(t *testing.T) {
 	retryIn := func(d *durationpb.Duration) try { return fail(&stintv1.Failure{RetryDelay: d}) }
 	stopIn := func(d *durationpb.Duration) try { return stop(&stintv1.Interrupted{Delay: d}) }
 	giveIn := func(d *durationpb.Duration) try { return give(&stintv1.Released{Delay: d}) }
+	throttle := func(limit, key string, cooldown *durationpb.Duration) try {
+		return give(&stintv1.Released{Kind: &stintv1.Released_Throttled{Throttled: &stintv1.Throttled{Limit: limit, Key: key, Cooldown: cooldown}}})
+	}
+	cool := func(d *durationpb.Duration) try { return throttle("", "", d) }
 	stopWhy := func(n int) try { return stop(&stintv1.Interrupted{Reason: letters(n)}) }
 	giveWhy := func(n int) try { return give(&stintv1.Released{Reason: letters(n)}) }
 	long := &stintv1.Failure{
@@ -257,6 +261,9 @@ func TestFinishLimits(t *testing.T) {
 		{field: "failure.retry_delay", at: tries(retryIn, durations(0, 10*year)...), beyond: tries(retryIn, badDurations(-1, 10*year+1)...)},
 		{field: "interrupted.delay", at: tries(stopIn, durations(0, 10*year)...), beyond: tries(stopIn, badDurations(-1, 10*year+1)...)},
 		{field: "released.delay", at: tries(giveIn, durations(0, 10*year)...), beyond: tries(giveIn, badDurations(-1, 10*year+1)...)},
+		{field: "released.throttled.cooldown", at: tries(cool, durations(0, time.Hour)...), beyond: tries(cool, badDurations(-1, time.Hour+1)...)},
+		{field: "released.throttled.limit", beyond: []try{throttle("L", "", nil), throttle("", "k", nil)}},
+		{field: "released.throttled.key", beyond: []try{throttle("l", letters(201), nil)}},
 		{field: "interrupted.reason", at: tries(stopWhy, 1024), beyond: tries(stopWhy, 1025)},
 		{field: "released.reason", at: tries(giveWhy, 1024), beyond: tries(giveWhy, 1025)},
 	})

@@ -92,6 +92,7 @@ func (s *Server) exposeMetrics(ctx context.Context) ([]byte, error) {
 	e.family("stint_goroutines", "gauge", "Goroutines of the server's process.")
 	e.sample("stint_goroutines", float64(runtime.NumGoroutine()))
 	s.metrics.expose(e)
+	s.exposeGates(e)
 	full := 0.0
 	if s.store.Full() {
 		full = 1

@@ -31,7 +31,7 @@ func (s *Server) ListQueues(ctx context.Context, m *stintv1.ListQueuesRequest) (
 				next = q.Name
 				return false
 			}
-			page.Queues = append(page.Queues, wireQueue(q, r.Oldest(q.Name), r.Now()))
+			page.Queues = append(page.Queues, s.wireQueue(q, r))
 			return true
 		})
 		return nil
@@ -54,10 +54,17 @@ func (s *Server) GetQueue(ctx context.Context, m *stintv1.GetQueueRequest) (*sti
 		if q == nil {
 			return errQueueNotFound
 		}
-		answer.Queue = wireQueue(q, r.Oldest(q.Name), r.Now())
+		answer.Queue = s.wireQueue(q, r)
 		return nil
 	})
 	return answer, err
+}
+
+// wireQueue is a queue as it is now.
+func (s *Server) wireQueue(q *store.Queue, r store.Reader) *stintv1.Queue {
+	m := wireQueue(q, r.Oldest(q.Name), r.Now())
+	m.Gate = wireGate(s.dispatch.Gate(store.GateName{Name: q.Name}, q.Policy.Rate, 1), r.Now())
+	return m
 }
 
 // UpdateQueue sets a queue's policy. Setting what is set already changes nothing, the etag included. There may be room for
@@ -84,7 +91,7 @@ func (s *Server) UpdateQueue(ctx context.Context, m *stintv1.UpdateQueueRequest)
 				return err
 			}
 		}
-		answer.Queue = wireQueue(q, tx.Oldest(q.Name), tx.Now())
+		answer.Queue = s.wireQueue(q, tx)
 		return nil
 	})
 	if errors.Is(err, store.ErrTooManyQueues) {
@@ -170,7 +177,7 @@ func (s *Server) changeQueue(ctx context.Context, name string, fn func(store.Tx,
 				return err
 			}
 		}
-		m = wireQueue(q, tx.Oldest(q.Name), tx.Now())
+		m = s.wireQueue(q, tx)
 		return nil
 	})
 	return m, err

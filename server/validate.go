@@ -393,6 +393,12 @@ func checkUpdateQueue(m *stintv1.UpdateQueueRequest) error {
 	if err := checkWeights(m.GetPolicy().GetFairnessWeights()); err != nil {
 		return err
 	}
+	if err := checkRate("policy.rate", m.GetPolicy().GetRate()); err != nil {
+		return err
+	}
+	if err := checkBreaker("policy.circuit_breaker", m.GetPolicy().GetCircuitBreaker()); err != nil {
+		return err
+	}
 	return checkRetryPolicy("policy.retry", m.GetPolicy().GetRetry())
 }
 

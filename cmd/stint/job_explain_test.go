@@ -120,6 +120,37 @@ func TestExplainCommands(t *testing.T) {
 			claim(t, c, "q")
 			return submit(t, server, "q", "--limit", "l", "--delay", "1h")
 		}},
+		"throttled": {[]string{"THROTTLED", "NO_WORKER"}, 1, func(t *testing.T, server string, c *client.Client) string {
+			ok(t, server, "limit", "put", "l", "--max", "5")
+			submit(t, server, "q", "--limit", "l=a b")
+			released := &stintv1.Released{Kind: &stintv1.Released_Throttled{Throttled: &stintv1.Throttled{Limit: "l", Key: "a b"}}}
+			end(t, c, claim(t, c, "q"), &stintv1.Finish{Outcome: &stintv1.Finish_Released{Released: released}})
+			return submit(t, server, "q", "--limit", "l=a b")
+		}},
+		"a throttled queue": {[]string{"THROTTLED", "NO_WORKER"}, 1, func(t *testing.T, server string, c *client.Client) string {
+			submit(t, server, "q")
+			released := &stintv1.Released{Reason: "429", Kind: &stintv1.Released_Throttled{Throttled: &stintv1.Throttled{}}}
+			end(t, c, claim(t, c, "q"), &stintv1.Finish{Outcome: &stintv1.Finish_Released{Released: released}})
+			return submit(t, server, "q")
+		}},
+		"a circuit breaker": {[]string{"CIRCUIT_BREAKER", "CIRCUIT_BREAKER", "NO_WORKER"}, 0, func(t *testing.T, server string, c *client.Client) string {
+			ok(t, server, "limit", "put", "l", "--circuit-breaker", "1,retry-in=1h")
+			ok(t, server, "queue", "set", "q", "--circuit-breaker", "1")
+			submit(t, server, "q", "--limit", "l")
+			end(t, c, claim(t, c, "q"), &stintv1.Finish{Outcome: &stintv1.Finish_Failure{Failure: &stintv1.Failure{Message: "refused"}}})
+			return submit(t, server, "q", "--limit", "l")
+		}},
+		"a rate": {[]string{"RATE", "RATE", "NO_WORKER"}, 0, func(t *testing.T, server string, _ *client.Client) string {
+			ok(t, server, "limit", "put", "l", "--rate", "1/1h")
+			ok(t, server, "queue", "set", "q", "--rate", "10/h,burst=2")
+			return submit(t, server, "q", "--limit", "l=k")
+		}},
+		"a burst that was lowered": {[]string{"LIMIT_TOO_LOW", "NO_WORKER"}, 0, func(t *testing.T, server string, _ *client.Client) string {
+			ok(t, server, "limit", "put", "l", "--rate", "1000/s,burst=3", "--key-rate", "it's=1000/s")
+			id := submit(t, server, "q", "--limit", "l*3")
+			ok(t, server, "limit", "put", "l", "--rate", "1000/s,burst=2")
+			return id
+		}},
 		"busy workers": {[]string{"WORKERS_BUSY"}, 0, func(t *testing.T, server string, _ *client.Client) string {
 			begun := make(chan struct{})
 			sdkWorker(t, server, "q", func(ctx context.Context, _ *client.Run) error { close(begun); <-ctx.Done(); return ctx.Err() })
@@ -178,6 +209,16 @@ func TestExplainCommands(t *testing.T) {
 				t.Errorf("after its success: %+v", after)
 			}
 		})
+	}
+}
+
+// end ends a run.
+func end(t *testing.T, c *client.Client, token string, f *stintv1.Finish) {
+	t.Helper()
+	f.LeaseToken = token
+	answer, err := c.Workers().FinishRuns(t.Context(), &stintv1.FinishRunsRequest{Finishes: []*stintv1.Finish{f}})
+	if err != nil || answer.GetAcks()[0].GetStatus() != stintv1.FinishStatus_FINISH_STATUS_RECORDED {
+		t.Fatalf("finish: %v, %v", answer, err)
 	}
 }
 

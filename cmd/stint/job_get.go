@@ -134,6 +134,12 @@ func policyText(p *stintv1.QueuePolicy) string {
 	if z := p.GetOnZombie(); z != 0 {
 		parts = append(parts, "on zombie "+strings.ToLower(name(z, "ON_ZOMBIE_")))
 	}
+	if r := p.GetRate(); r != nil {
+		parts = append(parts, "rate "+rateText(r))
+	}
+	if b := p.GetCircuitBreaker(); b != nil {
+		parts = append(parts, "circuit breaker "+breakerText(b))
+	}
 	for _, key := range slices.Sorted(maps.Keys(p.GetFairnessWeights())) {
 		parts = append(parts, fmt.Sprintf("weight %d of %s", p.GetFairnessWeights()[key], keyText(key)))
 	}

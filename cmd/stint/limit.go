@@ -17,15 +17,16 @@ import (
 )
 
 func newLimitCommand(g *globals) *cobra.Command {
-	return group("limit", "Bound what runs take at once, over all queues",
-		newLimitPutCommand(g), newLimitListCommand(g), newLimitUsageCommand(g), newLimitDeleteCommand(g))
+	return group("limit", "Bound what runs take, over all queues",
+		newLimitPutCommand(g), newLimitListCommand(g), newLimitUsageCommand(g), newLimitOpenCommand(g), newLimitDeleteCommand(g))
 }
 
 // limitFlags are the parts of a limit's policy that flags set.
 type limitFlags struct {
-	most     uint32
-	onZombie string
-	keys     []string
+	most           uint32
+	onZombie       string
+	keys, keyRates []string
+	rate, breaker  string
 }
 
 func newLimitPutCommand(g *globals) *cobra.Command {
@@ -34,18 +35,22 @@ func newLimitPutCommand(g *globals) *cobra.Command {
 		Use:   "put NAME",
 		Short: "Set a limit, making it if there is none",
 		Long: `Set parts of a limit; what no flag names stays as it is. A change acts at once: raised, waiting jobs start; lowered, no
-run is stopped, and none starts until there is room again.
+run is stopped, and none starts until there is room again. Permits of a rate come evenly, and none are there when it is set.
 
 Jobs name the limits that their runs take: see "stint submit --limit".`,
 		Example: `  stint limit put db-connections --max 20
   stint limit put tenant --max 2 --key acme=10 --key trial=1
-  stint limit put tenant --key acme=`,
+  stint limit put tenant --key acme=
+  stint limit put mail-api --rate 100/1m --circuit-breaker 5,retry-in=1m`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeLimits(g),
 	}
 	f := c.Flags()
-	f.Uint32Var(&p.most, "max", 0, "how many units of each key may be taken at once; needed when the limit is new")
+	f.Uint32Var(&p.most, "max", 0, "how many units of each key may be taken at once; 0: any number")
 	f.StringArrayVar(&p.keys, "key", nil, "KEY=N: a key with a maximum of its own, KEY=: one without; may be repeated")
+	f.StringVar(&p.rate, "rate", "", rateUsage)
+	f.StringArrayVar(&p.keyRates, "key-rate", nil, "KEY=PERMITS/PERIOD: a key with a rate of its own, KEY=: one without; may be repeated")
+	f.StringVar(&p.breaker, "circuit-breaker", "", breakerUsage)
 	f.StringVar(&p.onZombie, "on-zombie", "", "whether the units of a run that was left behind at its hard deadline count until it is known to be gone: hold or release (default hold)")
 	_ = c.RegisterFlagCompletionFunc("on-zombie", cobra.FixedCompletions([]string{"hold", "release"}, cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -54,6 +59,12 @@ Jobs name the limits that their runs take: see "stint submit --limit".`,
 		}
 		maxima, err := parseKeyMaxima(p.keys)
 		if err != nil {
+			return usageError("%w", err)
+		}
+		if err := checkGating(p.rate, p.breaker); err != nil {
+			return err
+		}
+		if _, err := parseRates(p.keyRates); err != nil {
 			return usageError("%w", err)
 		}
 		return g.call(c.Context(), func(ctx context.Context, c *client.Client) error {
@@ -80,9 +91,17 @@ func (g *globals) putLimit(
 	}
 	if changed("max") {
 		req.Policy.MaxUnits = p.most
-	} else if req.Etag == "" {
-		return usageError("%s is new: --max is needed", name)
+	} else if req.Etag == "" && !changed("key") && !changed("rate") && !changed("key-rate") && !changed("circuit-breaker") {
+		return usageError("%s is new: --max, --rate or --circuit-breaker is needed", name)
 	}
+	if changed("rate") {
+		req.Policy.Rate, _ = parseRate(p.rate)
+	}
+	if changed("circuit-breaker") {
+		req.Policy.CircuitBreaker, _ = parseBreaker(p.breaker)
+	}
+	rates, _ := parseRates(p.keyRates)
+	applyRates(req.Policy, rates)
 	if changed("on-zombie") {
 		req.Policy.OnZombie, _ = parseOnZombie(p.onZombie)
 	}
@@ -179,9 +198,18 @@ func usesText(uses []*stintv1.LimitUse) string {
 func (g *globals) printLimit(answer proto.Message, l *stintv1.Limit) error {
 	return g.print(answer, []proto.Message{l}, func(w io.Writer) {
 		row(w, "Limit", l.GetName())
-		row(w, "Max", fmt.Sprint(l.GetPolicy().GetMaxUnits()))
+		row(w, "Max", maxText(l.GetPolicy().GetMaxUnits()))
 		for _, key := range slices.Sorted(maps.Keys(l.GetPolicy().GetMaxUnitsOf())) {
 			row(w, "Max of "+keyText(key), fmt.Sprint(l.GetPolicy().GetMaxUnitsOf()[key]))
+		}
+		if r := l.GetPolicy().GetRate(); r != nil {
+			row(w, "Rate", rateText(r))
+		}
+		for _, key := range slices.Sorted(maps.Keys(l.GetPolicy().GetRateOf())) {
+			row(w, "Rate of "+keyText(key), rateText(l.GetPolicy().GetRateOf()[key]))
+		}
+		if b := l.GetPolicy().GetCircuitBreaker(); b != nil {
+			row(w, "Circuit breaker", breakerText(b))
 		}
 		if z := l.GetPolicy().GetOnZombie(); z != 0 {
 			row(w, "On zombie", strings.ToLower(name(z, "ON_ZOMBIE_")))
@@ -189,6 +217,14 @@ func (g *globals) printLimit(answer proto.Message, l *stintv1.Limit) error {
 		row(w, "Jobs", fmt.Sprintf("%d unfinished", l.GetJobs()))
 		row(w, "Created", timeText(l.GetCreateTime()))
 	})
+}
+
+// maxText is a maximum; 0 is none.
+func maxText(most uint32) string {
+	if most == 0 {
+		return "any"
+	}
+	return fmt.Sprint(most)
 }
 
 func keyText(key string) string {
@@ -206,7 +242,7 @@ func newLimitListCommand(g *globals) *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return g.call(c.Context(), func(ctx context.Context, c *client.Client) error {
-				l := g.newList("limits", "NAME", "MAX", "KEYS WITH THEIR OWN", "JOBS")
+				l := g.newList("limits", "NAME", "MAX", "RATE", "CIRCUIT BREAKER", "KEYS WITH THEIR OWN", "JOBS")
 				token := ""
 				for {
 					page, err := c.Queues().ListLimits(ctx, &stintv1.ListLimitsRequest{PageSize: pageSize, PageToken: token})
@@ -214,8 +250,7 @@ func newLimitListCommand(g *globals) *cobra.Command {
 						return l.abort(err)
 					}
 					for _, limit := range page.GetLimits() {
-						p := limit.GetPolicy()
-						err := l.add(limit, limit.GetName(), fmt.Sprint(p.GetMaxUnits()), fmt.Sprint(len(p.GetMaxUnitsOf())), fmt.Sprint(limit.GetJobs()))
+						err := l.add(limit, limitRow(limit)...)
 						if err != nil {
 							return err
 						}
@@ -227,6 +262,24 @@ func newLimitListCommand(g *globals) *cobra.Command {
 			})
 		},
 	}
+}
+
+func limitRow(l *stintv1.Limit) []string {
+	p, rate, breaker := l.GetPolicy(), "", ""
+	if p.GetRate() != nil {
+		rate = rateText(p.GetRate())
+	}
+	if p.GetCircuitBreaker() != nil {
+		breaker = breakerText(p.GetCircuitBreaker())
+	}
+	own := maps.Clone(p.GetRateOf())
+	for key := range p.GetMaxUnitsOf() {
+		if own == nil {
+			own = map[string]*stintv1.Rate{}
+		}
+		own[key] = nil
+	}
+	return []string{l.GetName(), maxText(p.GetMaxUnits()), dash(rate), dash(breaker), fmt.Sprint(len(own)), fmt.Sprint(l.GetJobs())}
 }
 
 func newLimitUsageCommand(g *globals) *cobra.Command {
@@ -251,15 +304,15 @@ func newLimitUsageCommand(g *globals) *cobra.Command {
 }
 
 func (g *globals) limitUsage(ctx context.Context, c *client.Client, req *stintv1.GetLimitUsageRequest) error {
-	l := g.newList("keys", "KEY", "MAX", "RUNNING", "ZOMBIES", "WAITING", "HELD BY")
+	l := g.newList("keys", "KEY", "MAX", "RUNNING", "ZOMBIES", "WAITING", "GATE", "HELD BY")
 	for {
 		page, err := c.Queues().GetLimitUsage(ctx, req)
 		if err != nil {
 			return l.abort(err)
 		}
 		for _, k := range page.GetKeys() {
-			err := l.add(k, keyText(k.GetKey()), fmt.Sprint(k.GetMaxUnits()), fmt.Sprint(k.GetLiveUnits()), fmt.Sprint(k.GetZombieUnits()),
-				fmt.Sprint(k.GetWaitingJobs()), dash(holdersText(k)))
+			err := l.add(k, keyText(k.GetKey()), maxText(k.GetMaxUnits()), fmt.Sprint(k.GetLiveUnits()), fmt.Sprint(k.GetZombieUnits()),
+				fmt.Sprint(k.GetWaitingJobs()), dash(gateText(k.GetGate())), dash(holdersText(k)))
 			if err != nil {
 				return err
 			}

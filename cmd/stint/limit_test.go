@@ -9,7 +9,7 @@ import (
 // TestLimitCommands: limits are set in parts, bound what runs, and show who has what.
 func TestLimitCommands(t *testing.T) {
 	server := at(t)
-	wantCode(t, stint(t, "", server, "limit", "put", "db"), 2, "db is new: --max is needed")
+	wantCode(t, stint(t, "", server, "limit", "put", "db"), 2, "db is new: --max, --rate or --circuit-breaker is needed")
 	if out := squeeze(ok(t, server, "limit", "put", "db", "--max", "1", "--key", "a=b=3", "--on-zombie", "release")); !strings.HasPrefix(out, "Limit db\nMax 1\nMax of a=b 3\nOn zombie release\nJobs 0 unfinished\n") {
 		t.Errorf("put printed:\n%s", out)
 	}
@@ -30,13 +30,13 @@ func TestLimitCommands(t *testing.T) {
 	for _, bad := range []string{"", "=k", "*2", "db*", "db*0=k", "db*x"} {
 		wantCode(t, stint(t, "", server, "submit", "q", "--limit", bad), 2, "--limit ")
 	}
-	if out := squeeze(ok(t, server, "limit", "list")); !strings.Contains(out, "\ndb 2 0 1") {
+	if out := squeeze(ok(t, server, "limit", "list")); !strings.Contains(out, "\ndb 2 - - 0 1") {
 		t.Errorf("list printed:\n%s", out)
 	}
-	if out := squeeze(ok(t, server, "limit", "usage", "db")); !strings.Contains(out, "\nmain 2 0 0 1 -") {
+	if out := squeeze(ok(t, server, "limit", "usage", "db")); !strings.Contains(out, "\nmain 2 0 0 1 - -") {
 		t.Errorf("usage printed:\n%s", out)
 	}
-	if out := squeeze(ok(t, server, "limit", "usage", "db", "--key", "")); !strings.Contains(out, "\n(empty) 2 0 0 0 -") {
+	if out := squeeze(ok(t, server, "limit", "usage", "db", "--key", "")); !strings.Contains(out, "\n(empty) 2 0 0 0 - -") {
 		t.Errorf("usage of the empty key printed:\n%s", out)
 	}
 	var page struct {

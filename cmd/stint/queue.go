@@ -15,7 +15,7 @@ import (
 func newQueueCommand(g *globals) *cobra.Command {
 	return group("queue", "Look at queues and act on them",
 		newQueueListCommand(g), newQueueGetCommand(g), newQueueSetCommand(g),
-		newQueuePauseCommand(g), newQueueResumeCommand(g), newQueueDeleteCommand(g))
+		newQueuePauseCommand(g), newQueueResumeCommand(g), newQueueOpenCommand(g), newQueueDeleteCommand(g))
 }
 
 // queueCommand is a command about one queue that exists.
@@ -129,6 +129,7 @@ func (g *globals) printQueue(answer proto.Message, q *stintv1.Queue) error {
 		if policy := policyText(q.GetPolicy()); policy != "" {
 			row(w, "Policy", policy)
 		}
+		gateRows(w, q.GetGate())
 		row(w, "Created", timeText(q.GetCreateTime()))
 		if age := ageText(q); age != "" {
 			row(w, "Oldest ready", age)

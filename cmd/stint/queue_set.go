@@ -22,6 +22,7 @@ type policyFlags struct {
 	lostContact, onZombie         string
 	maxRunning                    uint32
 	weights                       []string
+	rate, breaker                 string
 }
 
 func newQueueSetCommand(g *globals) *cobra.Command {
@@ -39,6 +40,7 @@ it exponential. "--retry default" leaves all of it to the defaults.
 		Example: `  stint queue set thumbnails --lease 2m --max-attempts 3 --retry-initial 5s
   stint queue set thumbnails --max-running 8
   stint queue set thumbnails --weight acme=5 --weight free=1
+  stint queue set thumbnails --rate 10/s --circuit-breaker 5,retry-in=1m
   stint queue set thumbnails --retry linear:5s..1m,attempts=5,deadline=1h,on-failure=park`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeQueues(g, 1),
@@ -56,6 +58,8 @@ it exponential. "--retry default" leaves all of it to the defaults.
 	f.StringVar(&p.onZombie, "on-zombie", "", "whether a run that was left behind at its hard deadline takes a place in --max-running until it is known to be gone: hold or release (default hold)")
 	_ = c.RegisterFlagCompletionFunc("on-zombie", cobra.FixedCompletions([]string{"hold", "release"}, cobra.ShellCompDirectiveNoFileComp))
 	f.StringArrayVar(&p.weights, "weight", nil, "KEY=N: how many times as much of the workers a fairness key gets as others, 1 to 1000; N empty: as others; may be repeated")
+	f.StringVar(&p.rate, "rate", "", rateUsage)
+	f.StringVar(&p.breaker, "circuit-breaker", "", breakerUsage)
 	for _, part := range []string{"max-attempts", "retry-initial", "retry-max", "retry-multiplier"} {
 		c.MarkFlagsMutuallyExclusive("retry", part)
 	}
@@ -69,6 +73,9 @@ it exponential. "--retry default" leaves all of it to the defaults.
 		}
 		if _, err := parseWeights(p.weights); err != nil {
 			return usageError("%w", err)
+		}
+		if err := checkGating(p.rate, p.breaker); err != nil {
+			return err
 		}
 		return g.call(c.Context(), func(ctx context.Context, c *client.Client) error { return g.setQueue(ctx, c, args[0], p, changed) })
 	}
@@ -111,6 +118,12 @@ func (p *policyFlags) apply(policy *stintv1.QueuePolicy, changed func(flag strin
 	}
 	if changed("on-zombie") {
 		policy.OnZombie, _ = parseOnZombie(p.onZombie)
+	}
+	if changed("rate") {
+		policy.Rate, _ = parseRate(p.rate)
+	}
+	if changed("circuit-breaker") {
+		policy.CircuitBreaker, _ = parseBreaker(p.breaker)
 	}
 	weights, _ := parseWeights(p.weights)
 	for key, weight := range weights {

@@ -123,6 +123,7 @@ func (d *Dispatcher) sweep(now int64) {
 			d.forget(q)
 		}
 	}
+	d.sweepGates(now)
 	if len(d.reserved) > 0 {
 		d.reviewing = true
 		d.poke()
@@ -177,6 +178,8 @@ func (d *Dispatcher) dueNow(now int64) (page due) {
 			page.graces = append(page.graces, of)
 		case *claim:
 			d.unremember(of)
+		case *gate:
+			d.ajar(of, now)
 		}
 	}
 	return page

@@ -1,11 +1,11 @@
 package dispatch
 
-// deadline is a moment of something: of a run, its alarm, a zombie, a draining worker, or a remembered claim. It is part of
+// deadline is a moment of something: of a run, its alarm, a zombie, a draining worker, a remembered claim, or a gate. It is part of
 // what it ends.
 type deadline struct {
 	at  int64 // when it comes, on the dispatcher's clock; 0: never
 	key int64 // of its valid entry on the heap, never later than at; 0: it has none
-	of  any   // *run, *alarm, *zombie, *worker or *claim
+	of  any   // *run, *alarm, *zombie, *worker, *claim or *gate
 }
 
 // deadlines is a heap of deadlines, earliest first. Moving a deadline later, as every report does, and dropping it, as

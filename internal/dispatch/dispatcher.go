@@ -29,6 +29,8 @@ var (
 	ErrClosed = errors.New("dispatch: closed")
 	// ErrDemandVersion refuses a demand that is not newer than the one in force.
 	ErrDemandVersion = errors.New("dispatch: the version must be larger than that of the demand before")
+	// ErrNotHeld refuses a throttle of a key that the run does not hold.
+	ErrNotHeld = errors.New("dispatch: the run holds no such key")
 	// ErrSeen refuses a seen that names an assignment which was never sent.
 	ErrSeen = errors.New("dispatch: no assignment of this number was sent")
 )
@@ -80,6 +82,7 @@ type Dispatcher struct {
 	freed     []*store.Key        // with hooks, and maybe with room
 	loosened  map[string]struct{} // limits whose policy has changed
 	reserved  map[*store.Key]*reservation
+	gates     gates
 	reviewing bool // the next match looks at all of them
 	waiting   int  // pools that stand in lines
 	workers   map[job.ID]*worker
@@ -116,7 +119,8 @@ func New(st store.Store, log *slog.Logger) (*Dispatcher, error) {
 	d := &Dispatcher{
 		store: st, log: log, tokens: t, origin: time.Now(),
 		look: make(chan struct{}, 1), pokes: make(chan struct{}, 1), tellings: make(chan struct{}, 1),
-		runs: map[uint64]*run{}, zombies: map[uint64]*zombie{}, queues: map[string]*queue{}, loosened: map[string]struct{}{}, reserved: map[*store.Key]*reservation{}, workers: map[job.ID]*worker{},
+		runs: map[uint64]*run{}, zombies: map[uint64]*zombie{}, queues: map[string]*queue{}, loosened: map[string]struct{}{}, reserved: map[*store.Key]*reservation{},
+		gates: gates{all: map[store.GateName]*gate{}, emptied: map[store.GateName]int64{}}, workers: map[job.ID]*worker{},
 		sessions: map[*Session]struct{}{}, polls: map[*claim]struct{}{}, claims: map[claimKey]*claim{},
 		followers: map[uint64]map[*follower]struct{}{},
 		releaser:  newReleaser(),
@@ -138,11 +142,13 @@ func (d *Dispatcher) restore(r store.Reader) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.now()
+	d.restoreGates(r)
 	r.Running(func(j *job.Job) bool {
 		w := d.worker(j.Run.Instance, now)
 		w.info.Worker, w.info.Build = j.Run.Worker, j.Run.Build
 		made := d.add(newRun(j), w)
 		d.resume(made)
+		d.restoreProbe(j)
 		d.deadlines.set(&made.deadline, now+made.lease())
 		d.rearm(made, now)
 		return true
@@ -152,6 +158,11 @@ func (d *Dispatcher) restore(r store.Reader) error {
 		return true
 	})
 	r.Lanes(func(l store.Lane) { d.entered(l, l.First()) })
+	for name, q := range d.queues {
+		if known := r.Queue(name); known != nil {
+			q.policy = known.Policy
+		}
+	}
 	d.nextDue = r.Now() // look once; the store then says when next
 	return nil
 }
@@ -192,6 +203,7 @@ func (d *Dispatcher) Applied(changes []store.Change) {
 			d.ended(was.Run.Fence, is, c.Freed)
 			d.vacated(was.Spec.Queue)
 			d.gaveBack(c.Freed)
+			d.concluded(was, is, c.Freed)
 		}
 		if c.Left != nil {
 			d.left(c.Left)
@@ -287,6 +299,7 @@ func (d *Dispatcher) poke() {
 func (d *Dispatcher) Wake(queue string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.empty(store.GateName{Name: queue})
 	if q := d.queues[queue]; q != nil {
 		d.activate(q)
 	}
@@ -298,6 +311,7 @@ func (d *Dispatcher) WakeLimit(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.loosened[name] = struct{}{}
+	d.empty(store.GateName{Limit: name})
 	d.poke()
 }
 
@@ -342,9 +356,13 @@ type Stats struct {
 	Waiting  int // pools with room: parts of sessions' demands and unary claims
 	Workers  int // known
 
+	ThrottledNow, TrippedNow int // gates that are closed
+
 	Matched     uint64 // jobs taken from their lanes: handed out, or expired instead
 	Lost        uint64 // runs whose lease was lost, or that were no longer listed
 	Undelivered uint64 // runs that were never named by their workers
+	Throttled   uint64 // times a worker's word closed a gate, or kept it closed for longer
+	Tripped     uint64 // times failures closed one
 	Stalls      uint64 // times the whole process was found to have stood still
 }
 
@@ -354,5 +372,13 @@ func (d *Dispatcher) Stats() Stats {
 	defer d.mu.Unlock()
 	s := d.stats
 	s.Sessions, s.Runs, s.Waiting, s.Workers = len(d.sessions), len(d.runs), d.waiting, len(d.workers)
+	for _, g := range d.gates.all {
+		if !g.ThrottledUntil.IsZero() {
+			s.ThrottledNow++
+		}
+		if !g.TripTime.IsZero() {
+			s.TrippedNow++
+		}
+	}
 	return s
 }

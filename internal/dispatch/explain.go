@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"slices"
 	"time"
 
 	"github.com/stintrun/stint/internal/job"
@@ -9,9 +10,10 @@ import (
 
 // Explanation is what the dispatcher knows of a job that does not run. Places and what is kept are of a READY one.
 type Explanation struct {
-	Pools   int // parts of sessions' demands, and calls, that are for its queue
-	Room    int // those of them that have room for it
-	Avoided int // those of them that it does not go to (NOT_ME)
+	Pools   int       // parts of sessions' demands, and calls, that are for its queue
+	Room    int       // those of them that have room for it
+	Avoided int       // those of them that it does not go to (NOT_ME)
+	Gate    GateState // of its queue
 	Keys    []KeyState
 	Ahead   uint64 // READY jobs of its lane that stand before it
 	Counted bool   // Ahead is exact, else not less
@@ -21,7 +23,10 @@ type Explanation struct {
 // KeyState is how a key is that the job takes.
 type KeyState struct {
 	Use           job.LimitUse
+	Gate          GateState
 	Max           uint64 // 0: the limit was deleted
+	Rate          job.Rate
+	OwnRate       bool   // the rate is the key's own
 	Live, Zombies uint64 // units; zombies only if they count
 	Kept          uint64 // units that are kept, as they become free, for another lane…
 	For           job.ID // …whose first job this is
@@ -33,8 +38,9 @@ const lookAhead = 1000
 // Explain tells what keeps a job that is to run. It is called in a transaction.
 func (d *Dispatcher) Explain(tx store.Tx, j *job.Job) (Explanation, error) {
 	var e Explanation
+	e.Gate = d.gateOfQueue(tx, j.Spec.Queue)
 	for _, u := range j.Spec.Limits {
-		e.Keys = append(e.Keys, keyState(tx, u))
+		e.Keys = append(e.Keys, d.keyState(tx, u))
 	}
 	var mine store.Lane
 	if j.State == job.Ready {
@@ -67,16 +73,29 @@ func (d *Dispatcher) Explain(tx store.Tx, j *job.Job) (Explanation, error) {
 	return e, nil
 }
 
+// gateOfQueue is how the queue's gate is.
+func (d *Dispatcher) gateOfQueue(tx store.Tx, name string) GateState {
+	rate := job.Rate{}
+	if q := tx.Queue(name); q != nil {
+		rate = q.Policy.Rate
+	}
+	return d.Gate(store.GateName{Name: name}, rate, 1)
+}
+
 // keyState is how a key is, but for what is kept of it.
-func keyState(tx store.Tx, u job.LimitUse) KeyState {
+func (d *Dispatcher) keyState(tx store.Tx, u job.LimitUse) KeyState {
 	usage := tx.Key(u.Limit, u.Key)
 	k := KeyState{Use: u, Live: usage.Live}
-	if l := tx.Limit(u.Limit); l != nil {
+	l := tx.Limit(u.Limit)
+	if l != nil {
+		k.Rate = l.Policy.RateOf(u.Key)
+		k.OwnRate = slices.ContainsFunc(l.Policy.Rates, func(r job.KeyRate) bool { return r.Key == u.Key })
 		k.Max = uint64(l.Policy.MaxOf(u.Key))
 		if l.Policy.OnZombie != job.OnZombieRelease {
 			k.Zombies = usage.Zombies
 		}
 	}
+	k.Gate = d.Gate(store.GateName{Limit: u.Limit, Name: u.Key}, k.Rate, u.Units)
 	return k
 }
 

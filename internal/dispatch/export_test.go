@@ -30,3 +30,10 @@ func (d *Dispatcher) Shares(queue string) int {
 	}
 	return 0
 }
+
+// Gates is how many gates the dispatcher remembers.
+func (d *Dispatcher) Gates() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.gates.all)
+}

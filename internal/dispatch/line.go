@@ -15,10 +15,11 @@ type queue struct {
 	starts      *starts // of runs; nil: there were none
 	active      bool    // it is among those the next match looks at
 
+	policy job.Policy // as the last match found it
+
 	// Of the match under way.
-	open   bool   // its jobs may be given
-	room   uint64 // how many more runs it may have
-	policy job.Policy
+	open bool   // its jobs may be given
+	room uint64 // how many more runs it may have
 }
 
 // band returns the band of a priority.

@@ -38,6 +38,7 @@ type matcher struct {
 	changes []store.Change
 	claims  int
 	failed  bool
+	written int // gates
 }
 
 // cursor walks down one lane.
@@ -83,6 +84,15 @@ func (o *order) Pop() any {
 // Match is part of [store.Observer]: ready jobs meet room.
 func (d *Dispatcher) Match(tx store.Tx) error {
 	m := matcher{d: d, tx: tx, now: tx.Now(), clock: d.now()}
+	m.writeGates()
+	if err := m.match(); err != nil {
+		return err
+	}
+	m.wroteGates()
+	return nil
+}
+
+func (m *matcher) match() error {
 	if !m.begin() {
 		return nil
 	}
@@ -93,7 +103,7 @@ func (d *Dispatcher) Match(tx store.Tx) error {
 	}
 	for m.claims < claimsMax {
 		short := m.assign()
-		if err := tx.Put(m.changes...); err != nil {
+		if err := m.tx.Put(m.changes...); err != nil {
 			return err
 		}
 		m.changes = m.changes[:0]
@@ -118,13 +128,13 @@ func (m *matcher) begin() bool {
 	for _, r := range d.proposed {
 		if !r.applied {
 			d.free(r)
+			d.unprobe(r.fence)
 		}
 	}
 	d.proposed = d.proposed[:0]
-	for name := range d.loosened {
-		m.tx.EachKey(name, func(k *store.Key) { d.gaveBack([]store.KeyUse{{Key: k}}) })
+	if len(d.loosened) > 0 {
+		m.loosen()
 	}
-	clear(d.loosened)
 	m.review()
 	m.tryFreed()
 	for _, q := range d.active {
@@ -138,6 +148,23 @@ func (m *matcher) begin() bool {
 	clear(d.active)
 	d.active = d.active[:0]
 	return len(m.queues) > 0
+}
+
+// loosen has the lanes looked at that hang on keys of limits whose policy has changed.
+func (m *matcher) loosen() {
+	d := m.d
+	for name := range d.loosened {
+		m.tx.EachKey(name, func(k *store.Key) { d.gaveBack([]store.KeyUse{{Key: k}}) })
+	}
+	for of, g := range d.gates.all {
+		if _, changed := d.loosened[of.Limit]; !changed || g.TripTime.IsZero() {
+			continue
+		}
+		if l := m.tx.Limit(of.Limit); l == nil || l.Policy.Breaker.Failures == 0 {
+			d.reset(g)
+		}
+	}
+	clear(d.loosened)
 }
 
 // open puts the queue's bands among those to choose from. A queue that is paused is left to the sweep.
@@ -155,8 +182,9 @@ func (m *matcher) open(q *queue) {
 	if known != nil {
 		q.room, q.policy = known.Policy.Room(known.Counts[job.Running], known.Zombies), known.Policy
 	}
+	q.room = min(q.room, m.entrance(q, q.policy))
 	if q.room == 0 {
-		return // until a run of the queue ends, or its policy changes
+		return // until a run of the queue ends, its policy changes, or its gate opens
 	}
 	q.open = true
 	m.opened = append(m.opened, q)
@@ -193,7 +221,7 @@ func (m *matcher) tryFreed() {
 			if r := d.reserved[k]; r != nil && r.lane.stands(&h.turns) {
 				l = r.lane // out of turn
 			}
-			if uint64(h.units) > d.roomFor(l, k) {
+			if !m.fits(l, store.KeyUse{Key: k, Units: h.units}) {
 				m.reserve(l)
 				continue
 			}
@@ -269,7 +297,7 @@ func (m *matcher) cursor() *cursor {
 // full tells the first of the lane's keys that has no room for a job; false if all have.
 func (m *matcher) full(l *lane) (store.KeyUse, bool) {
 	for _, u := range l.Keys() {
-		if uint64(u.Units) > m.d.roomFor(l, u.Key) {
+		if !m.fits(l, u) {
 			return u, true
 		}
 	}
@@ -347,7 +375,7 @@ func (m *matcher) give(l *lane, j *job.Job, p *pool) bool {
 			q.starts = &starts{}
 		}
 		q.starts.count(m.now)
-		m.take(l)
+		m.take(l, to.Fence)
 		m.d.propose(next, p, l.share)
 	}
 	if err != nil {
@@ -359,9 +387,14 @@ func (m *matcher) give(l *lane, j *job.Job, p *pool) bool {
 }
 
 // take counts what a run of the lane takes.
-func (m *matcher) take(l *lane) {
-	l.band.queue.room--
+func (m *matcher) take(l *lane, fence uint64) {
+	q := l.band.queue
+	q.room--
+	m.pass(store.GateName{Name: q.name}, q.policy.Rate, 1, fence)
 	for _, u := range l.Keys() {
+		if m.d.gated(u.Key) {
+			m.pass(gateOf(u.Key), rateOf(u.Key), uint64(u.Units), fence)
+		}
 		if u.Key.Given == 0 {
 			m.given = append(m.given, u.Key)
 		}
@@ -425,6 +458,9 @@ func (m *matcher) end() {
 	}
 	for _, q := range m.opened {
 		q.open = false
+		if q.room == 0 {
+			m.entrance(q, q.policy)
+		}
 		d.activate(q)
 	}
 	if !m.failed && (m.claims >= claimsMax && len(d.active) > 0 || stray || len(d.freed) > 0) {

@@ -24,12 +24,17 @@ const reserveGrace = 10 * time.Second
 // roomFor is how many more units of the key the lane may take: all there are but those kept for another one.
 func (d *Dispatcher) roomFor(l *lane, k *store.Key) uint64 {
 	room := k.Room()
+	return room - min(room, d.keptFrom(l, k))
+}
+
+// keptFrom is how many units of the key are kept for another lane.
+func (d *Dispatcher) keptFrom(l *lane, k *store.Key) uint64 {
 	if len(d.reserved) > 0 {
 		if r := d.reserved[k]; r != nil && r.lane != l {
-			room -= min(room, r.lane.units(k))
+			return r.lane.units(k)
 		}
 	}
-	return room
+	return 0
 }
 
 // units is how many units of the key the lane takes.
@@ -69,7 +74,7 @@ func (m *matcher) reserve(l *lane) {
 }
 
 // startable reports whether the lane's jobs may start once their keys are free: somebody serves their queue, which is not
-// paused and may have more runs, and no maximum was lowered under what they take.
+// paused and may have more runs, no maximum was lowered under what they take, and no gate is closed for long.
 func (m *matcher) startable(l *lane) bool {
 	q := l.band.queue
 	if q.seats == 0 {
@@ -80,8 +85,17 @@ func (m *matcher) startable(l *lane) bool {
 	}
 	return !slices.ContainsFunc(l.Keys(), func(u store.KeyUse) bool {
 		p := u.Key.Limit.Policy
-		return p != nil && u.Units > p.MaxOf(u.Key.Name)
+		return p != nil && u.Units > p.UnitsMax(u.Key.Name) || m.shut(u)
 	})
+}
+
+// shut reports whether the key's gate keeps the lane for longer than what is kept for it may be idle.
+func (m *matcher) shut(u store.KeyUse) bool {
+	if !m.d.gated(u.Key) {
+		return false
+	}
+	n, after := m.through(gateOf(u.Key), rateOf(u.Key), uint64(u.Units))
+	return n < uint64(u.Units) && (after == 0 || after > int64(reserveGrace))
 }
 
 // review ends the reservations of lanes whose jobs may not start any more, and of those that could not use what is free. A

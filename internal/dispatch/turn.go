@@ -315,6 +315,10 @@ func (b *book) finish(r ref, o job.Outcome, ack *Ack) error {
 		ack.Status = AckUnknown
 		return nil
 	}
+	if rel := o.Released; rel != nil && rel.Throttle != nil && b.live(r) != nil && !j.Holds(rel.Throttle) {
+		ack.Status, ack.Err = AckRejected, ErrNotHeld
+		return b.accept(r)
+	}
 	next, status, err := j.Finish(b.now, r.fence, o, b.policyOf(j), rand.Float64())
 	if err != nil {
 		return err

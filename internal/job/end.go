@@ -24,6 +24,8 @@ type ending struct {
 	result  *Result
 	delay   *time.Duration // as the worker asked
 	notMe   bool
+
+	throttle *Throttle
 }
 
 // rule is what a run's end means for its job.
@@ -81,7 +83,7 @@ func (j *Job) settle(t terms, interrupt Interrupt, run *Run, e ending) {
 		j.Failure = e.failure
 	}
 	r := j.rule(t, interrupt, e)
-	run.State, run.Note, run.Failure, run.Charged = e.state, e.note, e.failure, r.charge
+	run.State, run.Note, run.Failure, run.Charged, run.Throttle = e.state, e.note, e.failure, r.charge, e.throttle
 	run.EndTime = later(t.now, later(run.AcceptTime, run.DispatchTime))
 	if e.notMe {
 		j.Avoid, j.AvoidUntil = run.Instance, t.now.Add(NotMePeriod)
@@ -132,7 +134,11 @@ func (j *Job) rule(t terms, interrupt Interrupt, e ending) rule {
 	case e.state == RunReleased && e.notMe:
 		return rule{to: Ready, charge: CountSnoozes}
 	case e.state == RunReleased:
-		return rule{to: Scheduled, charge: CountSnoozes, delay: orDelay(e.delay, ReleaseDelay)}
+		delay := ReleaseDelay
+		if e.throttle != nil {
+			delay = e.throttle.Cooldown
+		}
+		return rule{to: Scheduled, charge: CountSnoozes, delay: orDelay(e.delay, delay)}
 	case e.state == RunLost && interrupt.Level == LevelNone:
 		return rule{to: Backoff, charge: CountCrashes}
 	default:

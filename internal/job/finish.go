@@ -136,7 +136,7 @@ func (o Outcome) ending() (e ending, ok bool) {
 	}
 	if o.Released != nil {
 		arms++
-		e = ending{state: RunReleased, note: o.Released.Reason, delay: o.Released.Delay, notMe: o.Released.NotMe}
+		e = ending{state: RunReleased, note: o.Released.Reason, delay: o.Released.Delay, notMe: o.Released.NotMe, throttle: o.Released.Throttle}
 	}
 	return e, arms == 1
 }

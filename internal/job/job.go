@@ -108,6 +108,7 @@ type Run struct {
 	Failure      *Failure
 	Note         string     // why it ended, when no failure says it
 	Interrupt    *Interrupt // under which it ended; nil: none
+	Throttle     *Throttle  // that its worker asked for at its end; nil: none
 }
 
 // Interrupt is a job's interrupt as it stands, immutable as the job. A job that an operator parked keeps the request here
@@ -194,9 +195,10 @@ type Stopped struct {
 
 // Released is a run that its worker gives back.
 type Released struct {
-	Reason string
-	Delay  *time.Duration // nil: ReleaseDelay
-	NotMe  bool           // ready at once, but not for this instance for NotMePeriod
+	Reason   string
+	Delay    *time.Duration // nil: ReleaseDelay, or the throttle's cooldown
+	Throttle *Throttle      // what it gives the job back for is overloaded
+	NotMe    bool           // ready at once, but not for this instance for NotMePeriod
 }
 
 // Policy is what holds for a job's runs.
@@ -207,6 +209,8 @@ type Policy struct {
 	MaxRunning  uint32   // runs of the queue at once; 0: any number
 	OnZombie    OnZombie // whether a zombie takes the place of one of them
 	Weights     *Weights // of its fairness keys
+	Rate        Rate     // of its runs
+	Breaker     Breaker
 }
 
 // RetryPolicy says whether, how often and how fast a failed job is tried again. A zero field means: see the next policy;

@@ -23,9 +23,12 @@ func CompareUses(a, b LimitUse) int {
 
 // LimitPolicy says how much of a limit's keys may be taken at once.
 type LimitPolicy struct {
-	Max      uint32   // units of a key
-	OnZombie OnZombie // whether a zombie's units count
-	Keys     []KeyMax // keys with a maximum of their own, by name
+	Max      uint32    // units of a key; 0: any number
+	OnZombie OnZombie  // whether a zombie's units count
+	Keys     []KeyMax  // keys with a maximum of their own, by name
+	Rate     Rate      // of units of a key
+	Rates    []KeyRate // keys with a rate of their own, by name
+	Breaker  Breaker   // of each key
 }
 
 // KeyMax is the maximum of one key.
@@ -34,22 +37,30 @@ type KeyMax struct {
 	Max uint32
 }
 
-// MaxOf is how many units of the key may be taken at once.
+// MaxOf is how many units of the key may be taken at once; MaxUint32 is any number.
 func (p *LimitPolicy) MaxOf(key string) uint32 {
 	if i, ok := slices.BinarySearchFunc(p.Keys, key, func(k KeyMax, key string) int { return cmp.Compare(k.Key, key) }); ok {
 		return p.Keys[i].Max
+	}
+	if p.Max == 0 {
+		return unbounded
 	}
 	return p.Max
 }
 
 // Equal reports whether two policies say the same.
 func (p *LimitPolicy) Equal(o *LimitPolicy) bool {
-	return p.Max == o.Max && p.OnZombie == o.OnZombie && slices.Equal(p.Keys, o.Keys)
+	return p.Max == o.Max && p.OnZombie == o.OnZombie && p.Rate == o.Rate && p.Breaker == o.Breaker &&
+		slices.Equal(p.Keys, o.Keys) && slices.Equal(p.Rates, o.Rates)
 }
 
 // Room is how many more units of the key may be taken while live runs and zombies have so many.
 func (p *LimitPolicy) Room(key string, live, zombies uint64) uint64 {
-	return room(uint64(p.MaxOf(key)), p.OnZombie, live, zombies)
+	most := p.MaxOf(key)
+	if most == unbounded {
+		return math.MaxUint64
+	}
+	return room(uint64(most), p.OnZombie, live, zombies)
 }
 
 // OnZombie says whether a limit counts zombies: runs that were left behind at their hard deadline and may still be at

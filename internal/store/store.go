@@ -119,6 +119,8 @@ type Reader interface {
 	Keys(limit, from string, n int) []KeyUsage
 	// Key returns one key of a limit; of one that is neither taken nor waited for all but the name is zero.
 	Key(limit, name string) KeyUsage
+	// Gates calls fn for each gate, in no order.
+	Gates(fn func(Gate))
 	// Lanes calls fn for each lane that has READY jobs, in no order.
 	Lanes(fn func(Lane))
 }
@@ -156,6 +158,8 @@ type Tx interface {
 	PutLimit(*Limit) error
 	// DeleteLimit removes a limit: jobs that name it are bound by it no more. It comes back with PutLimit.
 	DeleteLimit(name string) error
+	// PutGate keeps a gate's next version; one that is open is forgotten, and so is one of a queue or limit that is unknown.
+	PutGate(Gate)
 	// PutZombie keeps a run that was left behind until EndZombie. Its queue must exist.
 	PutZombie(*Zombie) error
 	// EndZombie forgets the zombie of the fence; it reports whether there was one.
@@ -239,6 +243,28 @@ type Queue struct {
 	Counts     [job.NumberOfStates]uint64
 	Zombies    uint64 // of the moment, as Counts
 }
+
+// Gate keeps jobs from starting, whatever room there is: those of a queue, or those that take a key of a limit.
+type Gate struct {
+	Of GateName
+	// What a worker asked for, its reason and its job.
+	ThrottledUntil time.Time
+	ThrottleReason string
+	ThrottledBy    job.ID
+	// Of a breaker: since when failures keep it closed, from when on one run tries, and the last failure before.
+	TripTime, TryTime time.Time
+	Failures          uint32 // in a row
+	Failure           string
+}
+
+// GateName is what a gate is of.
+type GateName struct {
+	Limit string // empty: the gate is of a queue
+	Name  string // of the queue, or the limit's key
+}
+
+// Open reports whether nothing keeps the gate closed.
+func (g *Gate) Open() bool { return g.ThrottledUntil.IsZero() && g.TripTime.IsZero() }
 
 // Zombie is a run that was left behind at its hard deadline and may still be at work. It outlives its job.
 type Zombie struct {

@@ -115,7 +115,7 @@ func (s *Store) transact(fn func(store.Tx) error) error {
 	if err := guard(fn, t); err != nil {
 		return err
 	}
-	if len(t.changes) > 0 || len(t.queues) > 0 || len(t.limits) > 0 || len(t.zombies) > 0 || t.also != nil {
+	if len(t.changes) > 0 || len(t.queues) > 0 || len(t.limits) > 0 || len(t.zombies) > 0 || len(t.gates) > 0 || t.also != nil {
 		s.handOver(t)
 	}
 	return nil
@@ -143,6 +143,9 @@ func (s *Store) handOver(t *tx) {
 	}
 	for _, l := range t.limits {
 		s.state.putLimit(l)
+	}
+	for _, g := range t.gates {
+		s.state.putGate(g)
 	}
 	for fence, z := range t.zombies { // before the run ends that it was, so that its keys are held
 		s.state.putZombie(fence, z)
@@ -174,6 +177,9 @@ func (s *Store) handOver(t *tx) {
 	}
 	for _, l := range t.limits {
 		s.set(limitKey(l.number), l.record())
+	}
+	for _, g := range t.gates {
+		s.writeGate(g)
 	}
 	for fence, z := range t.zombies {
 		s.writeZombie(fence, z)

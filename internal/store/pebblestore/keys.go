@@ -22,6 +22,7 @@ const (
 	kindQueue   = 'Q' // queue number → queue record
 	kindLimit   = 'L' // limit number → limit record
 	kindZombie  = 'z' // fence → zombie record
+	kindGate    = 'g' // 'Q' and a queue's number, or 'L', a limit's and a key → gate record
 	kindMeta    = 'm' // name → value
 )
 

@@ -99,7 +99,8 @@ func someJob() *job.Job {
 		Process: &job.ProcessExit{Code: -3, Signal: "KILL", StderrTail: "tail"},
 	}
 	run := job.Run{
-		Number: 2, Fence: 99, State: job.RunFailed, Worker: "w", Instance: job.ID{1, 2}, Build: "b", Unary: true,
+		Throttle: &job.Throttle{Limit: "l", Key: "k", Cooldown: time.Minute},
+		Number:   2, Fence: 99, State: job.RunFailed, Worker: "w", Instance: job.ID{1, 2}, Build: "b", Unary: true,
 		Lease: time.Hour, DispatchTime: now, AcceptTime: now.Add(-time.Second), EndTime: now.Add(time.Second),
 		Failure: failure, Note: "n", Epoch: 3, Charged: job.CountAttempts,
 	}

@@ -262,6 +262,14 @@ func (l *limit) record() []byte {
 		})
 	}
 	w.flag(7, l.deleted)
+	w.message(8, func(w *writer) { writeRate(w, l.set.Policy.Rate) })
+	w.message(9, func(w *writer) { writeBreaker(w, l.set.Policy.Breaker) })
+	for _, k := range l.set.Policy.Rates {
+		w.message(10, func(w *writer) {
+			w.str(1, k.Key)
+			w.message(2, func(w *writer) { writeRate(w, k.Rate) })
+		})
+	}
 	return w.b
 }
 
@@ -280,26 +288,51 @@ func readLimit(number uint32, b []byte) (*limit, error) {
 			l.set.Policy.Max = uint32(r.v)
 		case 5:
 			l.set.Policy.OnZombie = job.OnZombie(r.v)
-		case 6:
-			var k job.KeyMax
-			m := reader{rest: r.raw}
-			for m.next() {
-				switch m.field {
-				case 1:
-					k.Key = string(m.raw)
-				case 2:
-					k.Max = uint32(m.v)
-				}
-			}
-			if m.err != nil {
-				return nil, m.err
-			}
-			l.set.Policy.Keys = append(l.set.Policy.Keys, k)
 		case 7:
 			l.deleted = r.v != 0
+		default:
+			if err := readLimitPart(&l.set.Policy, &r); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return l, r.err
+}
+
+func readLimitPart(p *job.LimitPolicy, r *reader) error {
+	switch r.field {
+	case 6:
+		var k job.KeyMax
+		m := reader{rest: r.raw}
+		for m.next() {
+			switch m.field {
+			case 1:
+				k.Key = string(m.raw)
+			case 2:
+				k.Max = uint32(m.v)
+			}
+		}
+		p.Keys = append(p.Keys, k)
+		return m.err
+	case 10:
+		var k job.KeyRate
+		m := reader{rest: r.raw}
+		for m.next() {
+			switch m.field {
+			case 1:
+				k.Key = string(m.raw)
+			case 2:
+				var err error
+				if k.Rate, err = readRate(m.raw); err != nil {
+					return err
+				}
+			}
+		}
+		p.Rates = append(p.Rates, k)
+		return m.err
+	default:
+		return readGating(&p.Rate, &p.Breaker, r, 8, 9)
+	}
 }
 
 // usesOf says by names what the keys take.

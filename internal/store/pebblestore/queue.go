@@ -77,6 +77,8 @@ func (q *queue) record() []byte {
 	w.uint(8, uint64(q.set.Policy.LostContact))
 	w.uint(9, uint64(q.set.Policy.MaxRunning))
 	w.uint(10, uint64(q.set.Policy.OnZombie))
+	w.message(12, func(w *writer) { writeRate(w, q.set.Policy.Rate) })
+	w.message(13, func(w *writer) { writeBreaker(w, q.set.Policy.Breaker) })
 	for _, k := range q.set.Policy.Weights.All() {
 		w.message(11, func(w *writer) {
 			w.str(1, k.Key)
@@ -124,6 +126,10 @@ func readQueue(number uint32, b []byte) (*queue, error) {
 				return nil, err
 			}
 			weights = append(weights, k)
+		default:
+			if err := readGating(&q.set.Policy.Rate, &q.set.Policy.Breaker, &r, 12, 13); err != nil {
+				return nil, err
+			}
 		}
 	}
 	q.set.Policy.Weights = job.NewWeights(weights)

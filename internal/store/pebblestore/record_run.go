@@ -28,6 +28,13 @@ func writeRun(w *writer, r *job.Run, base int64) {
 	if r.Interrupt != nil {
 		w.message(16, func(w *writer) { writeInterrupt(w, r.Interrupt, base) })
 	}
+	if t := r.Throttle; t != nil {
+		w.message(18, func(w *writer) {
+			w.str(1, t.Limit)
+			w.str(2, t.Key)
+			w.duration(3, t.Cooldown)
+		})
+	}
 }
 
 func readRun(run *job.Run, b []byte, base int64) error {
@@ -74,9 +81,31 @@ func readRun(run *job.Run, b []byte, base int64) error {
 			if err := readInterrupt(run.Interrupt, r.raw, base); err != nil {
 				return err
 			}
+		case 18:
+			t, err := readThrottle(r.raw)
+			if err != nil {
+				return err
+			}
+			run.Throttle = t
 		}
 	}
 	return r.err
+}
+
+func readThrottle(b []byte) (*job.Throttle, error) {
+	t := &job.Throttle{}
+	r := reader{rest: b}
+	for r.next() {
+		switch r.field {
+		case 1:
+			t.Limit = string(r.raw)
+		case 2:
+			t.Key = string(r.raw)
+		case 3:
+			t.Cooldown = r.duration()
+		}
+	}
+	return t, r.err
 }
 
 func writeInterrupt(w *writer, i *job.Interrupt, base int64) {

@@ -22,6 +22,9 @@ func (s *Store) recover() error {
 	if err := s.readZombies(); err != nil {
 		return err
 	}
+	if err := s.readGates(); err != nil {
+		return err
+	}
 	if err := s.readLanes(); err != nil {
 		return err
 	}

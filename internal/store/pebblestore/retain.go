@@ -350,6 +350,10 @@ func (s *Store) forgetQueues() {
 				delete(s.state.changed, l)
 			})
 			s.delete(queueKey(q.number))
+			if _, gated := s.state.gates[store.GateName{Name: name}]; gated {
+				s.delete(queueGateKey(q.number))
+				delete(s.state.gates, store.GateName{Name: name})
+			}
 			s.logged = s.cfg.SnapshotBytes
 		}
 	}

@@ -23,10 +23,11 @@ type state struct {
 	nextQueue uint32
 	nextLimit uint32
 
-	live       map[uint64]*job.Job       // the jobs with a live run, by seq
-	taken      map[uint64][]store.KeyUse // what their runs take of limits
-	pending    map[uint64]*job.Job       // jobs the engine does not hold yet in this form; nil: deleted
-	zombies    map[uint64]*store.Zombie  // by fence
+	live       map[uint64]*job.Job           // the jobs with a live run, by seq
+	taken      map[uint64][]store.KeyUse     // what their runs take of limits
+	pending    map[uint64]*job.Job           // jobs the engine does not hold yet in this form; nil: deleted
+	zombies    map[uint64]*store.Zombie      // by fence
+	gates      map[store.GateName]store.Gate // that are not open
 	queues     map[string]*queue
 	byNum      map[uint32]*queue
 	names      []string // of the queues, sorted; deleted ones are left out
@@ -48,7 +49,7 @@ func newState() *state {
 		nextSeq: 1, nextReady: 1, nextFence: 1, nextLane: 1, nextQueue: 1, nextLimit: 1,
 		taken: map[uint64][]store.KeyUse{}, limits: map[string]*limit{}, limitByNum: map[uint32]*limit{},
 		lanes: map[uint64]*lane{}, changed: map[*lane]struct{}{}, seed: maphash.MakeSeed(),
-		live: map[uint64]*job.Job{}, pending: map[uint64]*job.Job{}, zombies: map[uint64]*store.Zombie{},
+		live: map[uint64]*job.Job{}, pending: map[uint64]*job.Job{}, zombies: map[uint64]*store.Zombie{}, gates: map[store.GateName]store.Gate{},
 		queues: map[string]*queue{}, byNum: map[uint32]*queue{},
 	}
 }

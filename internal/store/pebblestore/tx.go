@@ -21,6 +21,7 @@ type tx struct {
 	queues  map[string]*queue        // new versions of queues, by name
 	limits  map[string]*limit        // new versions of limits, by name
 	zombies map[uint64]*store.Zombie // new ones, by fence; nil: ended
+	gates   []store.Gate             // new versions
 	blobs   []blob
 	// What retention drops, and what the store itself writes with the transaction.
 	drop *drop
@@ -39,7 +40,7 @@ func newTx(s *Store) *tx {
 // begin makes t ready for the next function.
 func (t *tx) begin(now time.Time) {
 	t.now = now
-	t.changes, t.blobs = t.changes[:0], t.blobs[:0]
+	t.changes, t.blobs, t.gates = t.changes[:0], t.blobs[:0], t.gates[:0]
 	t.drop, t.also = nil, nil
 	clear(t.writes)
 	clear(t.ids)

@@ -44,6 +44,7 @@ func Run(t *testing.T, open Open) {
 		"deleted queue keeps names":    testQueueRevival,
 		"zombies":                      testZombies,
 		"limits":                       testLimits,
+		"gates":                        testGates,
 		"deleted limit":                testLimitDeleted,
 		"scan":                         testScan,
 		"delete":                       testDelete,

@@ -645,6 +645,12 @@ const (
 	BlockerKind_BLOCKER_KIND_WORKERS_BUSY BlockerKind = 10
 	// A worker gave it back as not for it, and no other one has room: until `until` it does not go there.
 	BlockerKind_BLOCKER_KIND_NOT_ME BlockerKind = 11
+	// A worker said that its queue, or a key that it takes, is overloaded: nothing of it starts before `until`.
+	BlockerKind_BLOCKER_KIND_THROTTLED BlockerKind = 12
+	// Runs of its queue, or that take a key that it takes, have failed in a row: one tries from `until` on, or is trying.
+	BlockerKind_BLOCKER_KIND_CIRCUIT_BREAKER BlockerKind = 13
+	// Its queue, or a key that it takes, has no permit left: `until` says when the next one comes.
+	BlockerKind_BLOCKER_KIND_RATE BlockerKind = 14
 )
 
 // Enum value maps for BlockerKind.
@@ -662,20 +668,26 @@ var (
 		9:  "BLOCKER_KIND_NO_WORKER",
 		10: "BLOCKER_KIND_WORKERS_BUSY",
 		11: "BLOCKER_KIND_NOT_ME",
+		12: "BLOCKER_KIND_THROTTLED",
+		13: "BLOCKER_KIND_CIRCUIT_BREAKER",
+		14: "BLOCKER_KIND_RATE",
 	}
 	BlockerKind_value = map[string]int32{
-		"BLOCKER_KIND_UNSPECIFIED":   0,
-		"BLOCKER_KIND_TERMINAL":      1,
-		"BLOCKER_KIND_PARKED":        2,
-		"BLOCKER_KIND_TIME":          3,
-		"BLOCKER_KIND_PAUSED":        4,
-		"BLOCKER_KIND_MAX_RUNNING":   5,
-		"BLOCKER_KIND_LIMIT":         6,
-		"BLOCKER_KIND_LIMIT_TOO_LOW": 7,
-		"BLOCKER_KIND_RESERVED":      8,
-		"BLOCKER_KIND_NO_WORKER":     9,
-		"BLOCKER_KIND_WORKERS_BUSY":  10,
-		"BLOCKER_KIND_NOT_ME":        11,
+		"BLOCKER_KIND_UNSPECIFIED":     0,
+		"BLOCKER_KIND_TERMINAL":        1,
+		"BLOCKER_KIND_PARKED":          2,
+		"BLOCKER_KIND_TIME":            3,
+		"BLOCKER_KIND_PAUSED":          4,
+		"BLOCKER_KIND_MAX_RUNNING":     5,
+		"BLOCKER_KIND_LIMIT":           6,
+		"BLOCKER_KIND_LIMIT_TOO_LOW":   7,
+		"BLOCKER_KIND_RESERVED":        8,
+		"BLOCKER_KIND_NO_WORKER":       9,
+		"BLOCKER_KIND_WORKERS_BUSY":    10,
+		"BLOCKER_KIND_NOT_ME":          11,
+		"BLOCKER_KIND_THROTTLED":       12,
+		"BLOCKER_KIND_CIRCUIT_BREAKER": 13,
+		"BLOCKER_KIND_RATE":            14,
 	}
 )
 
@@ -3703,14 +3715,15 @@ type Blocker struct {
 	Kind BlockerKind `protobuf:"varint,1,opt,name=kind,proto3,enum=stint.v1.BlockerKind" json:"kind,omitempty"`
 	// The same in a sentence, with names and numbers.
 	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
-	// The limit and the key; of LIMIT, LIMIT_TOO_LOW and RESERVED.
+	// The limit and the key; of LIMIT, LIMIT_TOO_LOW and RESERVED, and of THROTTLED, CIRCUIT_BREAKER and RATE unless its queue is
+	// what they are of.
 	Limit string `protobuf:"bytes,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	// See limit.
 	Key string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
 	// Some of the jobs whose runs have what it waits for, at most ten; of MAX_RUNNING and LIMIT. Of RESERVED the one for which
 	// it is kept.
 	JobIds []string `protobuf:"bytes,5,rep,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
-	// Until when; of TIME and NOT_ME.
+	// Until when; of TIME, NOT_ME, THROTTLED, CIRCUIT_BREAKER and RATE.
 	Until *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=until,proto3" json:"until,omitempty"`
 	// Command lines of `stint`, each of which would take this away. CMD in one stands for the work that a worker does.
 	Commands      []string `protobuf:"bytes,7,rep,name=commands,proto3" json:"commands,omitempty"`
@@ -4114,7 +4127,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x17INTERRUPT_STATUS_NO_RUN\x10\x02\x12\x1e\n" +
 	"\x1aINTERRUPT_STATUS_REQUESTED\x10\x03\x12\x1e\n" +
 	"\x1aINTERRUPT_STATUS_UNCHANGED\x10\x04\x12\x1e\n" +
-	"\x1aINTERRUPT_STATUS_WITHDRAWN\x10\x05*\xd4\x02\n" +
+	"\x1aINTERRUPT_STATUS_WITHDRAWN\x10\x05*\xa9\x03\n" +
 	"\vBlockerKind\x12\x1c\n" +
 	"\x18BLOCKER_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15BLOCKER_KIND_TERMINAL\x10\x01\x12\x17\n" +
@@ -4128,7 +4141,10 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x16BLOCKER_KIND_NO_WORKER\x10\t\x12\x1d\n" +
 	"\x19BLOCKER_KIND_WORKERS_BUSY\x10\n" +
 	"\x12\x17\n" +
-	"\x13BLOCKER_KIND_NOT_ME\x10\v2\x8b\x06\n" +
+	"\x13BLOCKER_KIND_NOT_ME\x10\v\x12\x1a\n" +
+	"\x16BLOCKER_KIND_THROTTLED\x10\f\x12 \n" +
+	"\x1cBLOCKER_KIND_CIRCUIT_BREAKER\x10\r\x12\x15\n" +
+	"\x11BLOCKER_KIND_RATE\x10\x0e2\x8b\x06\n" +
 	"\n" +
 	"JobService\x12?\n" +
 	"\x06Submit\x12\x17.stint.v1.SubmitRequest\x1a\x18.stint.v1.SubmitResponse(\x010\x01\x12G\n" +

@@ -16,6 +16,8 @@ package stintv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -92,15 +94,274 @@ func (x *LimitUse) GetUnits() uint32 {
 	return 0
 }
 
+// Rate is how many permits come in a period. A run that begins takes one, of a limit's key one for each of its units, and gives
+// none back. Permits that nobody takes gather, up to `burst`; so in any time there start at most those of that time and the
+// burst. They come evenly, and when the server starts or the rate is set there are none yet.
+type Rate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many; at most a million in a second.
+	Permits uint32 `protobuf:"varint,1,opt,name=permits,proto3" json:"permits,omitempty"`
+	// The period, 1 ms to 24 h. Absent: 1 s.
+	Period *durationpb.Duration `protobuf:"bytes,2,opt,name=period,proto3" json:"period,omitempty"`
+	// How many gather, at most 10,000. 0: what comes in 100 ms, at least one.
+	Burst         uint32 `protobuf:"varint,3,opt,name=burst,proto3" json:"burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rate) Reset() {
+	*x = Rate{}
+	mi := &file_stint_v1_limit_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rate) ProtoMessage() {}
+
+func (x *Rate) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_limit_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rate.ProtoReflect.Descriptor instead.
+func (*Rate) Descriptor() ([]byte, []int) {
+	return file_stint_v1_limit_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Rate) GetPermits() uint32 {
+	if x != nil {
+		return x.Permits
+	}
+	return 0
+}
+
+func (x *Rate) GetPeriod() *durationpb.Duration {
+	if x != nil {
+		return x.Period
+	}
+	return nil
+}
+
+func (x *Rate) GetBurst() uint32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+// CircuitBreaker closes a gate after failures in a row, so that jobs wait and no attempt is burnt while what they need is down.
+// After a while one run tries: its success opens the gate, its failure keeps it closed for as long again. Any failure counts but
+// MALFORMED, and so does a run whose worker was lost; a success makes the count begin anew.
+type CircuitBreaker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many failures in a row close it, 1 to 1,000.
+	Failures uint32 `protobuf:"varint,1,opt,name=failures,proto3" json:"failures,omitempty"`
+	// How long it is closed before a run tries, 1 s to 24 h. Absent: 30 s.
+	RetryIn       *durationpb.Duration `protobuf:"bytes,2,opt,name=retry_in,json=retryIn,proto3" json:"retry_in,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CircuitBreaker) Reset() {
+	*x = CircuitBreaker{}
+	mi := &file_stint_v1_limit_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CircuitBreaker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CircuitBreaker) ProtoMessage() {}
+
+func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_limit_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CircuitBreaker.ProtoReflect.Descriptor instead.
+func (*CircuitBreaker) Descriptor() ([]byte, []int) {
+	return file_stint_v1_limit_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CircuitBreaker) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *CircuitBreaker) GetRetryIn() *durationpb.Duration {
+	if x != nil {
+		return x.RetryIn
+	}
+	return nil
+}
+
+// Gate is what keeps jobs from starting whatever room there is: those of a queue, or those that take a key of a limit. It is
+// closed by a worker's THROTTLED, by a circuit breaker, or while a rate has no permit. OpenGate opens it before its time.
+type Gate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Closed until then by a worker's word; absent if it is not.
+	ThrottledUntil *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=throttled_until,json=throttledUntil,proto3" json:"throttled_until,omitempty"`
+	// What the worker said.
+	ThrottleReason string `protobuf:"bytes,2,opt,name=throttle_reason,json=throttleReason,proto3" json:"throttle_reason,omitempty"`
+	// The job that it ran.
+	ThrottledBy string `protobuf:"bytes,3,opt,name=throttled_by,json=throttledBy,proto3" json:"throttled_by,omitempty"`
+	// Since when failures have kept it closed; absent if they do not.
+	TripTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=trip_time,json=tripTime,proto3" json:"trip_time,omitempty"`
+	// From when on one run may try.
+	TryTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=try_time,json=tryTime,proto3" json:"try_time,omitempty"`
+	// A run is trying.
+	Trying bool `protobuf:"varint,6,opt,name=trying,proto3" json:"trying,omitempty"`
+	// How many runs failed in a row, if a circuit breaker counts them.
+	Failures uint32 `protobuf:"varint,7,opt,name=failures,proto3" json:"failures,omitempty"`
+	// The last failure before it closed; at most 300 bytes.
+	Failure string `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"`
+	// When the next permit comes; absent if there is one, and without a rate.
+	NextPermitTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next_permit_time,json=nextPermitTime,proto3" json:"next_permit_time,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Gate) Reset() {
+	*x = Gate{}
+	mi := &file_stint_v1_limit_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gate) ProtoMessage() {}
+
+func (x *Gate) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_limit_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gate.ProtoReflect.Descriptor instead.
+func (*Gate) Descriptor() ([]byte, []int) {
+	return file_stint_v1_limit_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Gate) GetThrottledUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ThrottledUntil
+	}
+	return nil
+}
+
+func (x *Gate) GetThrottleReason() string {
+	if x != nil {
+		return x.ThrottleReason
+	}
+	return ""
+}
+
+func (x *Gate) GetThrottledBy() string {
+	if x != nil {
+		return x.ThrottledBy
+	}
+	return ""
+}
+
+func (x *Gate) GetTripTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TripTime
+	}
+	return nil
+}
+
+func (x *Gate) GetTryTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TryTime
+	}
+	return nil
+}
+
+func (x *Gate) GetTrying() bool {
+	if x != nil {
+		return x.Trying
+	}
+	return false
+}
+
+func (x *Gate) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *Gate) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *Gate) GetNextPermitTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextPermitTime
+	}
+	return nil
+}
+
 var File_stint_v1_limit_proto protoreflect.FileDescriptor
 
 const file_stint_v1_limit_proto_rawDesc = "" +
 	"\n" +
-	"\x14stint/v1/limit.proto\x12\bstint.v1\"F\n" +
+	"\x14stint/v1/limit.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n" +
 	"\bLimitUse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
-	"\x05units\x18\x03 \x01(\rR\x05unitsB\x8e\x01\n" +
+	"\x05units\x18\x03 \x01(\rR\x05units\"i\n" +
+	"\x04Rate\x12\x18\n" +
+	"\apermits\x18\x01 \x01(\rR\apermits\x121\n" +
+	"\x06period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06period\x12\x14\n" +
+	"\x05burst\x18\x03 \x01(\rR\x05burst\"b\n" +
+	"\x0eCircuitBreaker\x12\x1a\n" +
+	"\bfailures\x18\x01 \x01(\rR\bfailures\x124\n" +
+	"\bretry_in\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aretryIn\"\x9b\x03\n" +
+	"\x04Gate\x12C\n" +
+	"\x0fthrottled_until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x0ethrottledUntil\x12'\n" +
+	"\x0fthrottle_reason\x18\x02 \x01(\tR\x0ethrottleReason\x12!\n" +
+	"\fthrottled_by\x18\x03 \x01(\tR\vthrottledBy\x127\n" +
+	"\ttrip_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\btripTime\x125\n" +
+	"\btry_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\atryTime\x12\x16\n" +
+	"\x06trying\x18\x06 \x01(\bR\x06trying\x12\x1a\n" +
+	"\bfailures\x18\a \x01(\rR\bfailures\x12\x18\n" +
+	"\afailure\x18\b \x01(\tR\afailure\x12D\n" +
+	"\x10next_permit_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x0enextPermitTimeB\x8e\x01\n" +
 	"\fcom.stint.v1B\n" +
 	"LimitProtoP\x01Z1github.com/stintrun/stint/gen/go/stint/v1;stintv1\xa2\x02\x03SXX\xaa\x02\bStint.V1\xca\x02\bStint\\V1\xe2\x02\x14Stint\\V1\\GPBMetadata\xea\x02\tStint::V1b\x06proto3"
 
@@ -116,16 +377,27 @@ func file_stint_v1_limit_proto_rawDescGZIP() []byte {
 	return file_stint_v1_limit_proto_rawDescData
 }
 
-var file_stint_v1_limit_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_stint_v1_limit_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_stint_v1_limit_proto_goTypes = []any{
-	(*LimitUse)(nil), // 0: stint.v1.LimitUse
+	(*LimitUse)(nil),              // 0: stint.v1.LimitUse
+	(*Rate)(nil),                  // 1: stint.v1.Rate
+	(*CircuitBreaker)(nil),        // 2: stint.v1.CircuitBreaker
+	(*Gate)(nil),                  // 3: stint.v1.Gate
+	(*durationpb.Duration)(nil),   // 4: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_stint_v1_limit_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	4, // 0: stint.v1.Rate.period:type_name -> google.protobuf.Duration
+	4, // 1: stint.v1.CircuitBreaker.retry_in:type_name -> google.protobuf.Duration
+	5, // 2: stint.v1.Gate.throttled_until:type_name -> google.protobuf.Timestamp
+	5, // 3: stint.v1.Gate.trip_time:type_name -> google.protobuf.Timestamp
+	5, // 4: stint.v1.Gate.try_time:type_name -> google.protobuf.Timestamp
+	5, // 5: stint.v1.Gate.next_permit_time:type_name -> google.protobuf.Timestamp
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_limit_proto_init() }
@@ -139,7 +411,7 @@ func file_stint_v1_limit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_limit_proto_rawDesc), len(file_stint_v1_limit_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

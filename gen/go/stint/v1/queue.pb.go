@@ -156,8 +156,12 @@ type QueuePolicy struct {
 	// wait in a band, the one starts a job that has the fewest runs for its weight, so that each has its share of the workers
 	// however long its jobs are; among equals their turns alternate, as often as their weights say.
 	FairnessWeights map[string]uint32 `protobuf:"bytes,6,rep,name=fairness_weights,json=fairnessWeights,proto3" json:"fairness_weights,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How many runs of the queue may begin in a time. Absent: any number.
+	Rate *Rate `protobuf:"bytes,7,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Whether failures in a row keep its jobs from starting. Absent: they do not.
+	CircuitBreaker *CircuitBreaker `protobuf:"bytes,8,opt,name=circuit_breaker,json=circuitBreaker,proto3" json:"circuit_breaker,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *QueuePolicy) Reset() {
@@ -228,6 +232,20 @@ func (x *QueuePolicy) GetOnZombie() OnZombie {
 func (x *QueuePolicy) GetFairnessWeights() map[string]uint32 {
 	if x != nil {
 		return x.FairnessWeights
+	}
+	return nil
+}
+
+func (x *QueuePolicy) GetRate() *Rate {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
+func (x *QueuePolicy) GetCircuitBreaker() *CircuitBreaker {
+	if x != nil {
+		return x.CircuitBreaker
 	}
 	return nil
 }
@@ -315,7 +333,9 @@ type Queue struct {
 	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
 	// How many of its runs were left behind at a hard deadline and may still be at work. While `on_zombie` is HOLD they count
 	// for `max_running` as its RUNNING jobs do.
-	Zombies       uint64 `protobuf:"varint,8,opt,name=zombies,proto3" json:"zombies,omitempty"`
+	Zombies uint64 `protobuf:"varint,8,opt,name=zombies,proto3" json:"zombies,omitempty"`
+	// What keeps its jobs from starting; absent if nothing does, and nothing failed last.
+	Gate          *Gate `protobuf:"bytes,9,opt,name=gate,proto3" json:"gate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -404,6 +424,13 @@ func (x *Queue) GetZombies() uint64 {
 		return x.Zombies
 	}
 	return 0
+}
+
+func (x *Queue) GetGate() *Gate {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
 }
 
 // ListQueuesRequest asks for a page of queues.
@@ -1012,17 +1039,23 @@ func (x *ResumeQueueResponse) GetQueue() *Queue {
 	return nil
 }
 
-// LimitPolicy says how many units of a limit's keys may be taken at once.
+// LimitPolicy bounds what runs take of a limit's keys: at once, in a time, or after failures. It says at least one of these.
 type LimitPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Units of each key; 1 or more.
+	// Units of each key that may be taken at once; 0: any number.
 	MaxUnits uint32 `protobuf:"varint,1,opt,name=max_units,json=maxUnits,proto3" json:"max_units,omitempty"`
 	// Whether units of zombies count. Absent: HOLD.
 	OnZombie OnZombie `protobuf:"varint,2,opt,name=on_zombie,json=onZombie,proto3,enum=stint.v1.OnZombie" json:"on_zombie,omitempty"`
 	// Keys with a maximum of their own, 1 or more each; at most 1,000.
-	MaxUnitsOf    map[string]uint32 `protobuf:"bytes,3,rep,name=max_units_of,json=maxUnitsOf,proto3" json:"max_units_of,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	MaxUnitsOf map[string]uint32 `protobuf:"bytes,3,rep,name=max_units_of,json=maxUnitsOf,proto3" json:"max_units_of,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// How many units of each key may be taken in a time. Absent: any number.
+	Rate *Rate `protobuf:"bytes,4,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Keys with a rate of their own; at most 1,000.
+	RateOf map[string]*Rate `protobuf:"bytes,5,rep,name=rate_of,json=rateOf,proto3" json:"rate_of,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Whether failures in a row of runs that take a key keep its jobs from starting. Absent: they do not.
+	CircuitBreaker *CircuitBreaker `protobuf:"bytes,6,opt,name=circuit_breaker,json=circuitBreaker,proto3" json:"circuit_breaker,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LimitPolicy) Reset() {
@@ -1072,6 +1105,27 @@ func (x *LimitPolicy) GetOnZombie() OnZombie {
 func (x *LimitPolicy) GetMaxUnitsOf() map[string]uint32 {
 	if x != nil {
 		return x.MaxUnitsOf
+	}
+	return nil
+}
+
+func (x *LimitPolicy) GetRate() *Rate {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
+func (x *LimitPolicy) GetRateOf() map[string]*Rate {
+	if x != nil {
+		return x.RateOf
+	}
+	return nil
+}
+
+func (x *LimitPolicy) GetCircuitBreaker() *CircuitBreaker {
+	if x != nil {
+		return x.CircuitBreaker
 	}
 	return nil
 }
@@ -1621,7 +1675,7 @@ type KeyUsage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The key.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// How many of its units may be taken at once.
+	// How many of its units may be taken at once; 0: any number.
 	MaxUnits uint32 `protobuf:"varint,2,opt,name=max_units,json=maxUnits,proto3" json:"max_units,omitempty"`
 	// Units that live runs have.
 	LiveUnits uint64 `protobuf:"varint,3,opt,name=live_units,json=liveUnits,proto3" json:"live_units,omitempty"`
@@ -1630,7 +1684,9 @@ type KeyUsage struct {
 	// READY jobs that name it; they may wait for another key, or for a worker, as well.
 	WaitingJobs uint64 `protobuf:"varint,5,opt,name=waiting_jobs,json=waitingJobs,proto3" json:"waiting_jobs,omitempty"`
 	// Who has the units: the runs that began first, at most twenty.
-	Holders       []*LimitHolder `protobuf:"bytes,6,rep,name=holders,proto3" json:"holders,omitempty"`
+	Holders []*LimitHolder `protobuf:"bytes,6,rep,name=holders,proto3" json:"holders,omitempty"`
+	// What keeps jobs that take it from starting; absent if nothing does, and nothing failed last.
+	Gate          *Gate `protobuf:"bytes,7,opt,name=gate,proto3" json:"gate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1703,6 +1759,13 @@ func (x *KeyUsage) GetWaitingJobs() uint64 {
 func (x *KeyUsage) GetHolders() []*LimitHolder {
 	if x != nil {
 		return x.Holders
+	}
+	return nil
+}
+
+func (x *KeyUsage) GetGate() *Gate {
+	if x != nil {
+		return x.Gate
 	}
 	return nil
 }
@@ -1807,11 +1870,153 @@ func (x *LimitHolder) GetZombie() bool {
 	return false
 }
 
+// OpenGateRequest names a gate.
+type OpenGateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose gate it is.
+	//
+	// Types that are valid to be assigned to Of:
+	//
+	//	*OpenGateRequest_Queue
+	//	*OpenGateRequest_Limit
+	Of isOpenGateRequest_Of `protobuf_oneof:"of"`
+	// The key, with `limit`; the empty one is a key too.
+	Key           string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenGateRequest) Reset() {
+	*x = OpenGateRequest{}
+	mi := &file_stint_v1_queue_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenGateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenGateRequest) ProtoMessage() {}
+
+func (x *OpenGateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenGateRequest.ProtoReflect.Descriptor instead.
+func (*OpenGateRequest) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *OpenGateRequest) GetOf() isOpenGateRequest_Of {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+func (x *OpenGateRequest) GetQueue() string {
+	if x != nil {
+		if x, ok := x.Of.(*OpenGateRequest_Queue); ok {
+			return x.Queue
+		}
+	}
+	return ""
+}
+
+func (x *OpenGateRequest) GetLimit() string {
+	if x != nil {
+		if x, ok := x.Of.(*OpenGateRequest_Limit); ok {
+			return x.Limit
+		}
+	}
+	return ""
+}
+
+func (x *OpenGateRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+type isOpenGateRequest_Of interface {
+	isOpenGateRequest_Of()
+}
+
+type OpenGateRequest_Queue struct {
+	// A queue's.
+	Queue string `protobuf:"bytes,1,opt,name=queue,proto3,oneof"`
+}
+
+type OpenGateRequest_Limit struct {
+	// That of a key of this limit.
+	Limit string `protobuf:"bytes,2,opt,name=limit,proto3,oneof"`
+}
+
+func (*OpenGateRequest_Queue) isOpenGateRequest_Of() {}
+
+func (*OpenGateRequest_Limit) isOpenGateRequest_Of() {}
+
+// OpenGateResponse answers OpenGate.
+type OpenGateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The gate as it was; absent if nothing was known of it.
+	Was           *Gate `protobuf:"bytes,1,opt,name=was,proto3" json:"was,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenGateResponse) Reset() {
+	*x = OpenGateResponse{}
+	mi := &file_stint_v1_queue_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenGateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenGateResponse) ProtoMessage() {}
+
+func (x *OpenGateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_queue_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenGateResponse.ProtoReflect.Descriptor instead.
+func (*OpenGateResponse) Descriptor() ([]byte, []int) {
+	return file_stint_v1_queue_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *OpenGateResponse) GetWas() *Gate {
+	if x != nil {
+		return x.Was
+	}
+	return nil
+}
+
 var File_stint_v1_queue_proto protoreflect.FileDescriptor
 
 const file_stint_v1_queue_proto_rawDesc = "" +
 	"\n" +
-	"\x14stint/v1/queue.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12stint/v1/job.proto\"\x92\x03\n" +
+	"\x14stint/v1/queue.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12stint/v1/job.proto\x1a\x14stint/v1/limit.proto\"\xf9\x03\n" +
 	"\vQueuePolicy\x12/\n" +
 	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12+\n" +
 	"\x05retry\x18\x02 \x01(\v2\x15.stint.v1.RetryPolicyR\x05retry\x128\n" +
@@ -1819,7 +2024,9 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\vmax_running\x18\x04 \x01(\rR\n" +
 	"maxRunning\x12/\n" +
 	"\ton_zombie\x18\x05 \x01(\x0e2\x12.stint.v1.OnZombieR\bonZombie\x12U\n" +
-	"\x10fairness_weights\x18\x06 \x03(\v2*.stint.v1.QueuePolicy.FairnessWeightsEntryR\x0ffairnessWeights\x1aB\n" +
+	"\x10fairness_weights\x18\x06 \x03(\v2*.stint.v1.QueuePolicy.FairnessWeightsEntryR\x0ffairnessWeights\x12\"\n" +
+	"\x04rate\x18\a \x01(\v2\x0e.stint.v1.RateR\x04rate\x12A\n" +
+	"\x0fcircuit_breaker\x18\b \x01(\v2\x18.stint.v1.CircuitBreakerR\x0ecircuitBreaker\x1aB\n" +
 	"\x14FairnessWeightsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"}\n" +
@@ -1828,7 +2035,7 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x129\n" +
 	"\n" +
-	"pause_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tpauseTime\"\xd3\x02\n" +
+	"pause_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tpauseTime\"\xf7\x02\n" +
 	"\x05Queue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x06policy\x18\x02 \x01(\v2\x15.stint.v1.QueuePolicyR\x06policy\x12*\n" +
@@ -1838,7 +2045,8 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x12\n" +
 	"\x04etag\x18\a \x01(\tR\x04etag\x12\x18\n" +
-	"\azombies\x18\b \x01(\x04R\azombies\"k\n" +
+	"\azombies\x18\b \x01(\x04R\azombies\x12\"\n" +
+	"\x04gate\x18\t \x01(\v2\x0e.stint.v1.GateR\x04gate\"k\n" +
 	"\x11ListQueuesRequest\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
@@ -1869,15 +2077,21 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\x12ResumeQueueRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04nameJ\x04\b\x0f\x10\x10\"<\n" +
 	"\x13ResumeQueueResponse\x12%\n" +
-	"\x05queue\x18\x01 \x01(\v2\x0f.stint.v1.QueueR\x05queue\"\xe3\x01\n" +
+	"\x05queue\x18\x01 \x01(\v2\x0f.stint.v1.QueueR\x05queue\"\xd1\x03\n" +
 	"\vLimitPolicy\x12\x1b\n" +
 	"\tmax_units\x18\x01 \x01(\rR\bmaxUnits\x12/\n" +
 	"\ton_zombie\x18\x02 \x01(\x0e2\x12.stint.v1.OnZombieR\bonZombie\x12G\n" +
 	"\fmax_units_of\x18\x03 \x03(\v2%.stint.v1.LimitPolicy.MaxUnitsOfEntryR\n" +
-	"maxUnitsOf\x1a=\n" +
+	"maxUnitsOf\x12\"\n" +
+	"\x04rate\x18\x04 \x01(\v2\x0e.stint.v1.RateR\x04rate\x12:\n" +
+	"\arate_of\x18\x05 \x03(\v2!.stint.v1.LimitPolicy.RateOfEntryR\x06rateOf\x12A\n" +
+	"\x0fcircuit_breaker\x18\x06 \x01(\v2\x18.stint.v1.CircuitBreakerR\x0ecircuitBreaker\x1a=\n" +
 	"\x0fMaxUnitsOfEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xaf\x01\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\x1aI\n" +
+	"\vRateOfEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12$\n" +
+	"\x05value\x18\x02 \x01(\v2\x0e.stint.v1.RateR\x05value:\x028\x01\"\xaf\x01\n" +
 	"\x05Limit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x06policy\x18\x02 \x01(\v2\x15.stint.v1.LimitPolicyR\x06policy\x12\x12\n" +
@@ -1913,7 +2127,7 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\x15GetLimitUsageResponse\x12%\n" +
 	"\x05limit\x18\x01 \x01(\v2\x0f.stint.v1.LimitR\x05limit\x12&\n" +
 	"\x04keys\x18\x02 \x03(\v2\x12.stint.v1.KeyUsageR\x04keys\x12&\n" +
-	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xcf\x01\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xf3\x01\n" +
 	"\bKeyUsage\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1b\n" +
 	"\tmax_units\x18\x02 \x01(\rR\bmaxUnits\x12\x1d\n" +
@@ -1921,7 +2135,8 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"live_units\x18\x03 \x01(\x04R\tliveUnits\x12!\n" +
 	"\fzombie_units\x18\x04 \x01(\x04R\vzombieUnits\x12!\n" +
 	"\fwaiting_jobs\x18\x05 \x01(\x04R\vwaitingJobs\x12/\n" +
-	"\aholders\x18\x06 \x03(\v2\x15.stint.v1.LimitHolderR\aholders\"\xd3\x01\n" +
+	"\aholders\x18\x06 \x03(\v2\x15.stint.v1.LimitHolderR\aholders\x12\"\n" +
+	"\x04gate\x18\a \x01(\v2\x0e.stint.v1.GateR\x04gate\"\xd3\x01\n" +
 	"\vLimitHolder\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x16\n" +
@@ -1930,7 +2145,14 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"instanceId\x12\x14\n" +
 	"\x05units\x18\x05 \x01(\rR\x05units\x120\n" +
 	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
-	"\x06zombie\x18\a \x01(\bR\x06zombie*]\n" +
+	"\x06zombie\x18\a \x01(\bR\x06zombie\"_\n" +
+	"\x0fOpenGateRequest\x12\x16\n" +
+	"\x05queue\x18\x01 \x01(\tH\x00R\x05queue\x12\x16\n" +
+	"\x05limit\x18\x02 \x01(\tH\x00R\x05limit\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\tR\x03keyB\x04\n" +
+	"\x02ofJ\x04\b\x0f\x10\x10\"4\n" +
+	"\x10OpenGateResponse\x12 \n" +
+	"\x03was\x18\x01 \x01(\v2\x0e.stint.v1.GateR\x03was*]\n" +
 	"\vLostContact\x12\x1c\n" +
 	"\x18LOST_CONTACT_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOST_CONTACT_STOP\x10\x01\x12\x19\n" +
@@ -1938,7 +2160,7 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\bOnZombie\x12\x19\n" +
 	"\x15ON_ZOMBIE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eON_ZOMBIE_HOLD\x10\x01\x12\x15\n" +
-	"\x11ON_ZOMBIE_RELEASE\x10\x022\xf1\x05\n" +
+	"\x11ON_ZOMBIE_RELEASE\x10\x022\xb4\x06\n" +
 	"\fQueueService\x12G\n" +
 	"\n" +
 	"ListQueues\x12\x1b.stint.v1.ListQueuesRequest\x1a\x1c.stint.v1.ListQueuesResponse\x12A\n" +
@@ -1952,7 +2174,8 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\n" +
 	"ListLimits\x12\x1b.stint.v1.ListLimitsRequest\x1a\x1c.stint.v1.ListLimitsResponse\x12J\n" +
 	"\vDeleteLimit\x12\x1c.stint.v1.DeleteLimitRequest\x1a\x1d.stint.v1.DeleteLimitResponse\x12P\n" +
-	"\rGetLimitUsage\x12\x1e.stint.v1.GetLimitUsageRequest\x1a\x1f.stint.v1.GetLimitUsageResponseB\x8e\x01\n" +
+	"\rGetLimitUsage\x12\x1e.stint.v1.GetLimitUsageRequest\x1a\x1f.stint.v1.GetLimitUsageResponse\x12A\n" +
+	"\bOpenGate\x12\x19.stint.v1.OpenGateRequest\x1a\x1a.stint.v1.OpenGateResponseB\x8e\x01\n" +
 	"\fcom.stint.v1B\n" +
 	"QueueProtoP\x01Z1github.com/stintrun/stint/gen/go/stint/v1;stintv1\xa2\x02\x03SXX\xaa\x02\bStint.V1\xca\x02\bStint\\V1\xe2\x02\x14Stint\\V1\\GPBMetadata\xea\x02\tStint::V1b\x06proto3"
 
@@ -1969,7 +2192,7 @@ func file_stint_v1_queue_proto_rawDescGZIP() []byte {
 }
 
 var file_stint_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_stint_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_stint_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_stint_v1_queue_proto_goTypes = []any{
 	(LostContact)(0),              // 0: stint.v1.LostContact
 	(OnZombie)(0),                 // 1: stint.v1.OnZombie
@@ -2000,67 +2223,84 @@ var file_stint_v1_queue_proto_goTypes = []any{
 	(*GetLimitUsageResponse)(nil), // 26: stint.v1.GetLimitUsageResponse
 	(*KeyUsage)(nil),              // 27: stint.v1.KeyUsage
 	(*LimitHolder)(nil),           // 28: stint.v1.LimitHolder
-	nil,                           // 29: stint.v1.QueuePolicy.FairnessWeightsEntry
-	nil,                           // 30: stint.v1.LimitPolicy.MaxUnitsOfEntry
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
-	(*RetryPolicy)(nil),           // 32: stint.v1.RetryPolicy
-	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
-	(*JobCounts)(nil),             // 34: stint.v1.JobCounts
+	(*OpenGateRequest)(nil),       // 29: stint.v1.OpenGateRequest
+	(*OpenGateResponse)(nil),      // 30: stint.v1.OpenGateResponse
+	nil,                           // 31: stint.v1.QueuePolicy.FairnessWeightsEntry
+	nil,                           // 32: stint.v1.LimitPolicy.MaxUnitsOfEntry
+	nil,                           // 33: stint.v1.LimitPolicy.RateOfEntry
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(*RetryPolicy)(nil),           // 35: stint.v1.RetryPolicy
+	(*Rate)(nil),                  // 36: stint.v1.Rate
+	(*CircuitBreaker)(nil),        // 37: stint.v1.CircuitBreaker
+	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
+	(*JobCounts)(nil),             // 39: stint.v1.JobCounts
+	(*Gate)(nil),                  // 40: stint.v1.Gate
 }
 var file_stint_v1_queue_proto_depIdxs = []int32{
-	31, // 0: stint.v1.QueuePolicy.lease:type_name -> google.protobuf.Duration
-	32, // 1: stint.v1.QueuePolicy.retry:type_name -> stint.v1.RetryPolicy
+	34, // 0: stint.v1.QueuePolicy.lease:type_name -> google.protobuf.Duration
+	35, // 1: stint.v1.QueuePolicy.retry:type_name -> stint.v1.RetryPolicy
 	0,  // 2: stint.v1.QueuePolicy.lost_contact:type_name -> stint.v1.LostContact
 	1,  // 3: stint.v1.QueuePolicy.on_zombie:type_name -> stint.v1.OnZombie
-	29, // 4: stint.v1.QueuePolicy.fairness_weights:type_name -> stint.v1.QueuePolicy.FairnessWeightsEntry
-	33, // 5: stint.v1.QueuePause.pause_time:type_name -> google.protobuf.Timestamp
-	2,  // 6: stint.v1.Queue.policy:type_name -> stint.v1.QueuePolicy
-	3,  // 7: stint.v1.Queue.pause:type_name -> stint.v1.QueuePause
-	34, // 8: stint.v1.Queue.counts:type_name -> stint.v1.JobCounts
-	31, // 9: stint.v1.Queue.oldest_ready_age:type_name -> google.protobuf.Duration
-	33, // 10: stint.v1.Queue.create_time:type_name -> google.protobuf.Timestamp
-	4,  // 11: stint.v1.ListQueuesResponse.queues:type_name -> stint.v1.Queue
-	4,  // 12: stint.v1.GetQueueResponse.queue:type_name -> stint.v1.Queue
-	2,  // 13: stint.v1.UpdateQueueRequest.policy:type_name -> stint.v1.QueuePolicy
-	4,  // 14: stint.v1.UpdateQueueResponse.queue:type_name -> stint.v1.Queue
-	4,  // 15: stint.v1.PauseQueueResponse.queue:type_name -> stint.v1.Queue
-	4,  // 16: stint.v1.ResumeQueueResponse.queue:type_name -> stint.v1.Queue
-	1,  // 17: stint.v1.LimitPolicy.on_zombie:type_name -> stint.v1.OnZombie
-	30, // 18: stint.v1.LimitPolicy.max_units_of:type_name -> stint.v1.LimitPolicy.MaxUnitsOfEntry
-	17, // 19: stint.v1.Limit.policy:type_name -> stint.v1.LimitPolicy
-	33, // 20: stint.v1.Limit.create_time:type_name -> google.protobuf.Timestamp
-	17, // 21: stint.v1.PutLimitRequest.policy:type_name -> stint.v1.LimitPolicy
-	18, // 22: stint.v1.PutLimitResponse.limit:type_name -> stint.v1.Limit
-	18, // 23: stint.v1.ListLimitsResponse.limits:type_name -> stint.v1.Limit
-	18, // 24: stint.v1.GetLimitUsageResponse.limit:type_name -> stint.v1.Limit
-	27, // 25: stint.v1.GetLimitUsageResponse.keys:type_name -> stint.v1.KeyUsage
-	28, // 26: stint.v1.KeyUsage.holders:type_name -> stint.v1.LimitHolder
-	33, // 27: stint.v1.LimitHolder.since:type_name -> google.protobuf.Timestamp
-	5,  // 28: stint.v1.QueueService.ListQueues:input_type -> stint.v1.ListQueuesRequest
-	7,  // 29: stint.v1.QueueService.GetQueue:input_type -> stint.v1.GetQueueRequest
-	9,  // 30: stint.v1.QueueService.UpdateQueue:input_type -> stint.v1.UpdateQueueRequest
-	11, // 31: stint.v1.QueueService.DeleteQueue:input_type -> stint.v1.DeleteQueueRequest
-	13, // 32: stint.v1.QueueService.PauseQueue:input_type -> stint.v1.PauseQueueRequest
-	15, // 33: stint.v1.QueueService.ResumeQueue:input_type -> stint.v1.ResumeQueueRequest
-	19, // 34: stint.v1.QueueService.PutLimit:input_type -> stint.v1.PutLimitRequest
-	21, // 35: stint.v1.QueueService.ListLimits:input_type -> stint.v1.ListLimitsRequest
-	23, // 36: stint.v1.QueueService.DeleteLimit:input_type -> stint.v1.DeleteLimitRequest
-	25, // 37: stint.v1.QueueService.GetLimitUsage:input_type -> stint.v1.GetLimitUsageRequest
-	6,  // 38: stint.v1.QueueService.ListQueues:output_type -> stint.v1.ListQueuesResponse
-	8,  // 39: stint.v1.QueueService.GetQueue:output_type -> stint.v1.GetQueueResponse
-	10, // 40: stint.v1.QueueService.UpdateQueue:output_type -> stint.v1.UpdateQueueResponse
-	12, // 41: stint.v1.QueueService.DeleteQueue:output_type -> stint.v1.DeleteQueueResponse
-	14, // 42: stint.v1.QueueService.PauseQueue:output_type -> stint.v1.PauseQueueResponse
-	16, // 43: stint.v1.QueueService.ResumeQueue:output_type -> stint.v1.ResumeQueueResponse
-	20, // 44: stint.v1.QueueService.PutLimit:output_type -> stint.v1.PutLimitResponse
-	22, // 45: stint.v1.QueueService.ListLimits:output_type -> stint.v1.ListLimitsResponse
-	24, // 46: stint.v1.QueueService.DeleteLimit:output_type -> stint.v1.DeleteLimitResponse
-	26, // 47: stint.v1.QueueService.GetLimitUsage:output_type -> stint.v1.GetLimitUsageResponse
-	38, // [38:48] is the sub-list for method output_type
-	28, // [28:38] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	31, // 4: stint.v1.QueuePolicy.fairness_weights:type_name -> stint.v1.QueuePolicy.FairnessWeightsEntry
+	36, // 5: stint.v1.QueuePolicy.rate:type_name -> stint.v1.Rate
+	37, // 6: stint.v1.QueuePolicy.circuit_breaker:type_name -> stint.v1.CircuitBreaker
+	38, // 7: stint.v1.QueuePause.pause_time:type_name -> google.protobuf.Timestamp
+	2,  // 8: stint.v1.Queue.policy:type_name -> stint.v1.QueuePolicy
+	3,  // 9: stint.v1.Queue.pause:type_name -> stint.v1.QueuePause
+	39, // 10: stint.v1.Queue.counts:type_name -> stint.v1.JobCounts
+	34, // 11: stint.v1.Queue.oldest_ready_age:type_name -> google.protobuf.Duration
+	38, // 12: stint.v1.Queue.create_time:type_name -> google.protobuf.Timestamp
+	40, // 13: stint.v1.Queue.gate:type_name -> stint.v1.Gate
+	4,  // 14: stint.v1.ListQueuesResponse.queues:type_name -> stint.v1.Queue
+	4,  // 15: stint.v1.GetQueueResponse.queue:type_name -> stint.v1.Queue
+	2,  // 16: stint.v1.UpdateQueueRequest.policy:type_name -> stint.v1.QueuePolicy
+	4,  // 17: stint.v1.UpdateQueueResponse.queue:type_name -> stint.v1.Queue
+	4,  // 18: stint.v1.PauseQueueResponse.queue:type_name -> stint.v1.Queue
+	4,  // 19: stint.v1.ResumeQueueResponse.queue:type_name -> stint.v1.Queue
+	1,  // 20: stint.v1.LimitPolicy.on_zombie:type_name -> stint.v1.OnZombie
+	32, // 21: stint.v1.LimitPolicy.max_units_of:type_name -> stint.v1.LimitPolicy.MaxUnitsOfEntry
+	36, // 22: stint.v1.LimitPolicy.rate:type_name -> stint.v1.Rate
+	33, // 23: stint.v1.LimitPolicy.rate_of:type_name -> stint.v1.LimitPolicy.RateOfEntry
+	37, // 24: stint.v1.LimitPolicy.circuit_breaker:type_name -> stint.v1.CircuitBreaker
+	17, // 25: stint.v1.Limit.policy:type_name -> stint.v1.LimitPolicy
+	38, // 26: stint.v1.Limit.create_time:type_name -> google.protobuf.Timestamp
+	17, // 27: stint.v1.PutLimitRequest.policy:type_name -> stint.v1.LimitPolicy
+	18, // 28: stint.v1.PutLimitResponse.limit:type_name -> stint.v1.Limit
+	18, // 29: stint.v1.ListLimitsResponse.limits:type_name -> stint.v1.Limit
+	18, // 30: stint.v1.GetLimitUsageResponse.limit:type_name -> stint.v1.Limit
+	27, // 31: stint.v1.GetLimitUsageResponse.keys:type_name -> stint.v1.KeyUsage
+	28, // 32: stint.v1.KeyUsage.holders:type_name -> stint.v1.LimitHolder
+	40, // 33: stint.v1.KeyUsage.gate:type_name -> stint.v1.Gate
+	38, // 34: stint.v1.LimitHolder.since:type_name -> google.protobuf.Timestamp
+	40, // 35: stint.v1.OpenGateResponse.was:type_name -> stint.v1.Gate
+	36, // 36: stint.v1.LimitPolicy.RateOfEntry.value:type_name -> stint.v1.Rate
+	5,  // 37: stint.v1.QueueService.ListQueues:input_type -> stint.v1.ListQueuesRequest
+	7,  // 38: stint.v1.QueueService.GetQueue:input_type -> stint.v1.GetQueueRequest
+	9,  // 39: stint.v1.QueueService.UpdateQueue:input_type -> stint.v1.UpdateQueueRequest
+	11, // 40: stint.v1.QueueService.DeleteQueue:input_type -> stint.v1.DeleteQueueRequest
+	13, // 41: stint.v1.QueueService.PauseQueue:input_type -> stint.v1.PauseQueueRequest
+	15, // 42: stint.v1.QueueService.ResumeQueue:input_type -> stint.v1.ResumeQueueRequest
+	19, // 43: stint.v1.QueueService.PutLimit:input_type -> stint.v1.PutLimitRequest
+	21, // 44: stint.v1.QueueService.ListLimits:input_type -> stint.v1.ListLimitsRequest
+	23, // 45: stint.v1.QueueService.DeleteLimit:input_type -> stint.v1.DeleteLimitRequest
+	25, // 46: stint.v1.QueueService.GetLimitUsage:input_type -> stint.v1.GetLimitUsageRequest
+	29, // 47: stint.v1.QueueService.OpenGate:input_type -> stint.v1.OpenGateRequest
+	6,  // 48: stint.v1.QueueService.ListQueues:output_type -> stint.v1.ListQueuesResponse
+	8,  // 49: stint.v1.QueueService.GetQueue:output_type -> stint.v1.GetQueueResponse
+	10, // 50: stint.v1.QueueService.UpdateQueue:output_type -> stint.v1.UpdateQueueResponse
+	12, // 51: stint.v1.QueueService.DeleteQueue:output_type -> stint.v1.DeleteQueueResponse
+	14, // 52: stint.v1.QueueService.PauseQueue:output_type -> stint.v1.PauseQueueResponse
+	16, // 53: stint.v1.QueueService.ResumeQueue:output_type -> stint.v1.ResumeQueueResponse
+	20, // 54: stint.v1.QueueService.PutLimit:output_type -> stint.v1.PutLimitResponse
+	22, // 55: stint.v1.QueueService.ListLimits:output_type -> stint.v1.ListLimitsResponse
+	24, // 56: stint.v1.QueueService.DeleteLimit:output_type -> stint.v1.DeleteLimitResponse
+	26, // 57: stint.v1.QueueService.GetLimitUsage:output_type -> stint.v1.GetLimitUsageResponse
+	30, // 58: stint.v1.QueueService.OpenGate:output_type -> stint.v1.OpenGateResponse
+	48, // [48:59] is the sub-list for method output_type
+	37, // [37:48] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_queue_proto_init() }
@@ -2069,14 +2309,19 @@ func file_stint_v1_queue_proto_init() {
 		return
 	}
 	file_stint_v1_job_proto_init()
+	file_stint_v1_limit_proto_init()
 	file_stint_v1_queue_proto_msgTypes[23].OneofWrappers = []any{}
+	file_stint_v1_queue_proto_msgTypes[27].OneofWrappers = []any{
+		(*OpenGateRequest_Queue)(nil),
+		(*OpenGateRequest_Limit)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_queue_proto_rawDesc), len(file_stint_v1_queue_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -34,6 +34,7 @@ const (
 	QueueService_ListLimits_FullMethodName    = "/stint.v1.QueueService/ListLimits"
 	QueueService_DeleteLimit_FullMethodName   = "/stint.v1.QueueService/DeleteLimit"
 	QueueService_GetLimitUsage_FullMethodName = "/stint.v1.QueueService/GetLimitUsage"
+	QueueService_OpenGate_FullMethodName      = "/stint.v1.QueueService/OpenGate"
 )
 
 // QueueServiceClient is the client API for QueueService service.
@@ -66,6 +67,9 @@ type QueueServiceClient interface {
 	// Shows which keys of a limit are taken, by which runs, and how many jobs wait for them. Errors: LIMIT_NOT_FOUND,
 	// PAGE_TOKEN_INVALID.
 	GetLimitUsage(ctx context.Context, in *GetLimitUsageRequest, opts ...grpc.CallOption) (*GetLimitUsageResponse, error)
+	// Opens the gate of a queue, or of a limit's key, before its time: what a worker said of it is forgotten, its circuit breaker
+	// begins anew, and its permits are as many as may gather. Harmless to repeat. Errors: QUEUE_NOT_FOUND, LIMIT_NOT_FOUND.
+	OpenGate(ctx context.Context, in *OpenGateRequest, opts ...grpc.CallOption) (*OpenGateResponse, error)
 }
 
 type queueServiceClient struct {
@@ -176,6 +180,16 @@ func (c *queueServiceClient) GetLimitUsage(ctx context.Context, in *GetLimitUsag
 	return out, nil
 }
 
+func (c *queueServiceClient) OpenGate(ctx context.Context, in *OpenGateRequest, opts ...grpc.CallOption) (*OpenGateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OpenGateResponse)
+	err := c.cc.Invoke(ctx, QueueService_OpenGate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // QueueServiceServer is the server API for QueueService service.
 // All implementations must embed UnimplementedQueueServiceServer
 // for forward compatibility.
@@ -206,6 +220,9 @@ type QueueServiceServer interface {
 	// Shows which keys of a limit are taken, by which runs, and how many jobs wait for them. Errors: LIMIT_NOT_FOUND,
 	// PAGE_TOKEN_INVALID.
 	GetLimitUsage(context.Context, *GetLimitUsageRequest) (*GetLimitUsageResponse, error)
+	// Opens the gate of a queue, or of a limit's key, before its time: what a worker said of it is forgotten, its circuit breaker
+	// begins anew, and its permits are as many as may gather. Harmless to repeat. Errors: QUEUE_NOT_FOUND, LIMIT_NOT_FOUND.
+	OpenGate(context.Context, *OpenGateRequest) (*OpenGateResponse, error)
 	mustEmbedUnimplementedQueueServiceServer()
 }
 
@@ -245,6 +262,9 @@ func (UnimplementedQueueServiceServer) DeleteLimit(context.Context, *DeleteLimit
 }
 func (UnimplementedQueueServiceServer) GetLimitUsage(context.Context, *GetLimitUsageRequest) (*GetLimitUsageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetLimitUsage not implemented")
+}
+func (UnimplementedQueueServiceServer) OpenGate(context.Context, *OpenGateRequest) (*OpenGateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method OpenGate not implemented")
 }
 func (UnimplementedQueueServiceServer) mustEmbedUnimplementedQueueServiceServer() {}
 func (UnimplementedQueueServiceServer) testEmbeddedByValue()                      {}
@@ -447,6 +467,24 @@ func _QueueService_GetLimitUsage_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _QueueService_OpenGate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OpenGateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueServiceServer).OpenGate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueService_OpenGate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueServiceServer).OpenGate(ctx, req.(*OpenGateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // QueueService_ServiceDesc is the grpc.ServiceDesc for QueueService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -493,6 +531,10 @@ var QueueService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetLimitUsage",
 			Handler:    _QueueService_GetLimitUsage_Handler,
+		},
+		{
+			MethodName: "OpenGate",
+			Handler:    _QueueService_OpenGate_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

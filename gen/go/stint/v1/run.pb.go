@@ -201,7 +201,9 @@ type Run struct {
 	// that came late it says what the run had been taken for before: "came late: its lease had been lost".
 	Note string `protobuf:"bytes,10,opt,name=note,proto3" json:"note,omitempty"`
 	// The interrupt that it ended under; absent if there was none.
-	Interrupt     *Interrupt `protobuf:"bytes,11,opt,name=interrupt,proto3" json:"interrupt,omitempty"`
+	Interrupt *Interrupt `protobuf:"bytes,11,opt,name=interrupt,proto3" json:"interrupt,omitempty"`
+	// What its worker said was overloaded; absent if it did not.
+	Throttled     *Throttled `protobuf:"bytes,12,opt,name=throttled,proto3" json:"throttled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,6 +311,13 @@ func (x *Run) GetNote() string {
 func (x *Run) GetInterrupt() *Interrupt {
 	if x != nil {
 		return x.Interrupt
+	}
+	return nil
+}
+
+func (x *Run) GetThrottled() *Throttled {
+	if x != nil {
+		return x.Throttled
 	}
 	return nil
 }
@@ -850,7 +859,7 @@ type Released struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why, for people; at most 1,024 bytes.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	// When the job may come back; absent means after one second.
+	// When the job may come back; absent means after one second, or after the cooldown of THROTTLED.
 	Delay *durationpb.Duration `protobuf:"bytes,2,opt,name=delay,proto3" json:"delay,omitempty"`
 	// What kind of release it is; absent means a snooze.
 	//
@@ -858,6 +867,7 @@ type Released struct {
 	//
 	//	*Released_Snooze
 	//	*Released_NotMe
+	//	*Released_Throttled
 	Kind          isReleased_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -932,6 +942,15 @@ func (x *Released) GetNotMe() *NotMe {
 	return nil
 }
 
+func (x *Released) GetThrottled() *Throttled {
+	if x != nil {
+		if x, ok := x.Kind.(*Released_Throttled); ok {
+			return x.Throttled
+		}
+	}
+	return nil
+}
+
 type isReleased_Kind interface {
 	isReleased_Kind()
 }
@@ -946,9 +965,17 @@ type Released_NotMe struct {
 	NotMe *NotMe `protobuf:"bytes,4,opt,name=not_me,json=notMe,proto3,oneof"`
 }
 
+type Released_Throttled struct {
+	// Something that the work needs is overloaded ("429, try again in 30 s"): nothing that takes it starts for a while, on any
+	// worker. The job comes back then, unless `delay` says otherwise.
+	Throttled *Throttled `protobuf:"bytes,5,opt,name=throttled,proto3,oneof"`
+}
+
 func (*Released_Snooze) isReleased_Kind() {}
 
 func (*Released_NotMe) isReleased_Kind() {}
+
+func (*Released_Throttled) isReleased_Kind() {}
 
 // Snooze is a release that asks for time.
 type Snooze struct {
@@ -987,6 +1014,71 @@ func (*Snooze) Descriptor() ([]byte, []int) {
 	return file_stint_v1_run_proto_rawDescGZIP(), []int{9}
 }
 
+// Throttled closes the gate of a key that the run holds, or of its job's queue, for a time. A gate that is closed for longer
+// already stays so.
+type Throttled struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit whose key is overloaded. Empty: the job's queue is.
+	Limit string `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The key; the run must hold it. See limit.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// For how long; 0 to 1 h. Absent: 30 s.
+	Cooldown      *durationpb.Duration `protobuf:"bytes,3,opt,name=cooldown,proto3" json:"cooldown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Throttled) Reset() {
+	*x = Throttled{}
+	mi := &file_stint_v1_run_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Throttled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Throttled) ProtoMessage() {}
+
+func (x *Throttled) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_run_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Throttled.ProtoReflect.Descriptor instead.
+func (*Throttled) Descriptor() ([]byte, []int) {
+	return file_stint_v1_run_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Throttled) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+func (x *Throttled) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Throttled) GetCooldown() *durationpb.Duration {
+	if x != nil {
+		return x.Cooldown
+	}
+	return nil
+}
+
 // NotMe is a release that asks for another worker.
 type NotMe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -996,7 +1088,7 @@ type NotMe struct {
 
 func (x *NotMe) Reset() {
 	*x = NotMe{}
-	mi := &file_stint_v1_run_proto_msgTypes[10]
+	mi := &file_stint_v1_run_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1100,7 @@ func (x *NotMe) String() string {
 func (*NotMe) ProtoMessage() {}
 
 func (x *NotMe) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_run_proto_msgTypes[10]
+	mi := &file_stint_v1_run_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,14 +1113,14 @@ func (x *NotMe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotMe.ProtoReflect.Descriptor instead.
 func (*NotMe) Descriptor() ([]byte, []int) {
-	return file_stint_v1_run_proto_rawDescGZIP(), []int{10}
+	return file_stint_v1_run_proto_rawDescGZIP(), []int{11}
 }
 
 var File_stint_v1_run_proto protoreflect.FileDescriptor
 
 const file_stint_v1_run_proto_rawDesc = "" +
 	"\n" +
-	"\x12stint/v1/run.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stint/v1/interrupt.proto\x1a\x16stint/v1/payload.proto\"\xbf\x03\n" +
+	"\x12stint/v1/run.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stint/v1/interrupt.proto\x1a\x16stint/v1/payload.proto\"\xf2\x03\n" +
 	"\x03Run\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x14\n" +
 	"\x05fence\x18\x02 \x01(\x04R\x05fence\x12(\n" +
@@ -1043,7 +1135,8 @@ const file_stint_v1_run_proto_rawDesc = "" +
 	"\afailure\x18\t \x01(\v2\x11.stint.v1.FailureR\afailure\x12\x12\n" +
 	"\x04note\x18\n" +
 	" \x01(\tR\x04note\x121\n" +
-	"\tinterrupt\x18\v \x01(\v2\x13.stint.v1.InterruptR\tinterrupt\"\xff\x01\n" +
+	"\tinterrupt\x18\v \x01(\v2\x13.stint.v1.InterruptR\tinterrupt\x121\n" +
+	"\tthrottled\x18\f \x01(\v2\x13.stint.v1.ThrottledR\tthrottled\"\xff\x01\n" +
 	"\x06Finish\x12\x1f\n" +
 	"\vlease_token\x18\x01 \x01(\tR\n" +
 	"leaseToken\x12-\n" +
@@ -1080,14 +1173,19 @@ const file_stint_v1_run_proto_rawDesc = "" +
 	"stderrTail\"V\n" +
 	"\vInterrupted\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12/\n" +
-	"\x05delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\xb1\x01\n" +
+	"\x05delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\xe6\x01\n" +
 	"\bReleased\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12/\n" +
 	"\x05delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12*\n" +
 	"\x06snooze\x18\x03 \x01(\v2\x10.stint.v1.SnoozeH\x00R\x06snooze\x12(\n" +
-	"\x06not_me\x18\x04 \x01(\v2\x0f.stint.v1.NotMeH\x00R\x05notMeB\x06\n" +
+	"\x06not_me\x18\x04 \x01(\v2\x0f.stint.v1.NotMeH\x00R\x05notMe\x123\n" +
+	"\tthrottled\x18\x05 \x01(\v2\x13.stint.v1.ThrottledH\x00R\tthrottledB\x06\n" +
 	"\x04kind\"\b\n" +
-	"\x06Snooze\"\a\n" +
+	"\x06Snooze\"j\n" +
+	"\tThrottled\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\tR\x05limit\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x125\n" +
+	"\bcooldown\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bcooldown\"\a\n" +
 	"\x05NotMe*\x99\x02\n" +
 	"\bRunState\x12\x19\n" +
 	"\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
@@ -1123,7 +1221,7 @@ func file_stint_v1_run_proto_rawDescGZIP() []byte {
 }
 
 var file_stint_v1_run_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_stint_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_stint_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_stint_v1_run_proto_goTypes = []any{
 	(RunState)(0),                 // 0: stint.v1.RunState
 	(FailureClass)(0),             // 1: stint.v1.FailureClass
@@ -1137,38 +1235,42 @@ var file_stint_v1_run_proto_goTypes = []any{
 	(*Interrupted)(nil),           // 9: stint.v1.Interrupted
 	(*Released)(nil),              // 10: stint.v1.Released
 	(*Snooze)(nil),                // 11: stint.v1.Snooze
-	(*NotMe)(nil),                 // 12: stint.v1.NotMe
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
-	(*Interrupt)(nil),             // 14: stint.v1.Interrupt
-	(*Payload)(nil),               // 15: stint.v1.Payload
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(*Throttled)(nil),             // 12: stint.v1.Throttled
+	(*NotMe)(nil),                 // 13: stint.v1.NotMe
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Interrupt)(nil),             // 15: stint.v1.Interrupt
+	(*Payload)(nil),               // 16: stint.v1.Payload
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
 }
 var file_stint_v1_run_proto_depIdxs = []int32{
 	0,  // 0: stint.v1.Run.state:type_name -> stint.v1.RunState
-	13, // 1: stint.v1.Run.dispatch_time:type_name -> google.protobuf.Timestamp
-	13, // 2: stint.v1.Run.accept_time:type_name -> google.protobuf.Timestamp
-	13, // 3: stint.v1.Run.end_time:type_name -> google.protobuf.Timestamp
+	14, // 1: stint.v1.Run.dispatch_time:type_name -> google.protobuf.Timestamp
+	14, // 2: stint.v1.Run.accept_time:type_name -> google.protobuf.Timestamp
+	14, // 3: stint.v1.Run.end_time:type_name -> google.protobuf.Timestamp
 	5,  // 4: stint.v1.Run.failure:type_name -> stint.v1.Failure
-	14, // 5: stint.v1.Run.interrupt:type_name -> stint.v1.Interrupt
-	4,  // 6: stint.v1.Finish.success:type_name -> stint.v1.Success
-	5,  // 7: stint.v1.Finish.failure:type_name -> stint.v1.Failure
-	9,  // 8: stint.v1.Finish.interrupted:type_name -> stint.v1.Interrupted
-	10, // 9: stint.v1.Finish.released:type_name -> stint.v1.Released
-	15, // 10: stint.v1.Success.result:type_name -> stint.v1.Payload
-	1,  // 11: stint.v1.Failure.class:type_name -> stint.v1.FailureClass
-	6,  // 12: stint.v1.Failure.stack:type_name -> stint.v1.StackFrame
-	7,  // 13: stint.v1.Failure.causes:type_name -> stint.v1.FailureCause
-	16, // 14: stint.v1.Failure.retry_delay:type_name -> google.protobuf.Duration
-	8,  // 15: stint.v1.Failure.process:type_name -> stint.v1.ProcessExit
-	16, // 16: stint.v1.Interrupted.delay:type_name -> google.protobuf.Duration
-	16, // 17: stint.v1.Released.delay:type_name -> google.protobuf.Duration
-	11, // 18: stint.v1.Released.snooze:type_name -> stint.v1.Snooze
-	12, // 19: stint.v1.Released.not_me:type_name -> stint.v1.NotMe
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	15, // 5: stint.v1.Run.interrupt:type_name -> stint.v1.Interrupt
+	12, // 6: stint.v1.Run.throttled:type_name -> stint.v1.Throttled
+	4,  // 7: stint.v1.Finish.success:type_name -> stint.v1.Success
+	5,  // 8: stint.v1.Finish.failure:type_name -> stint.v1.Failure
+	9,  // 9: stint.v1.Finish.interrupted:type_name -> stint.v1.Interrupted
+	10, // 10: stint.v1.Finish.released:type_name -> stint.v1.Released
+	16, // 11: stint.v1.Success.result:type_name -> stint.v1.Payload
+	1,  // 12: stint.v1.Failure.class:type_name -> stint.v1.FailureClass
+	6,  // 13: stint.v1.Failure.stack:type_name -> stint.v1.StackFrame
+	7,  // 14: stint.v1.Failure.causes:type_name -> stint.v1.FailureCause
+	17, // 15: stint.v1.Failure.retry_delay:type_name -> google.protobuf.Duration
+	8,  // 16: stint.v1.Failure.process:type_name -> stint.v1.ProcessExit
+	17, // 17: stint.v1.Interrupted.delay:type_name -> google.protobuf.Duration
+	17, // 18: stint.v1.Released.delay:type_name -> google.protobuf.Duration
+	11, // 19: stint.v1.Released.snooze:type_name -> stint.v1.Snooze
+	13, // 20: stint.v1.Released.not_me:type_name -> stint.v1.NotMe
+	12, // 21: stint.v1.Released.throttled:type_name -> stint.v1.Throttled
+	17, // 22: stint.v1.Throttled.cooldown:type_name -> google.protobuf.Duration
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_run_proto_init() }
@@ -1187,6 +1289,7 @@ func file_stint_v1_run_proto_init() {
 	file_stint_v1_run_proto_msgTypes[8].OneofWrappers = []any{
 		(*Released_Snooze)(nil),
 		(*Released_NotMe)(nil),
+		(*Released_Throttled)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1194,7 +1297,7 @@ func file_stint_v1_run_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_run_proto_rawDesc), len(file_stint_v1_run_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
