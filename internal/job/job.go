@@ -19,6 +19,7 @@ type Spec struct {
 	Lease       time.Duration // 0: by the queue
 	Retry       *RetryPolicy  // nil, or zero fields: by the queue
 	Limits      []LimitUse    // what its runs take, in the order of CompareUses
+	Unique      *Unique       // nil: it has no unique key
 	Labels      map[string]string
 	Subject     string
 	Traceparent string
@@ -78,6 +79,7 @@ type Job struct {
 	Failure    *Failure  // the last failure of this epoch
 	Result     *Result   // of the accepted success
 	Actions    []Action  // of people, oldest first: the last ActionsMax
+	KeyFree    bool      // it held its unique key until its start, and was accepted
 }
 
 // Interrupted is the job's interrupt as it stands; zero if there is none.

@@ -119,6 +119,9 @@ type Reader interface {
 	Keys(limit, from string, n int) []KeyUsage
 	// Key returns one key of a limit; of one that is neither taken nor waited for all but the name is zero.
 	Key(limit, name string) KeyUsage
+	// Holder tells who holds a unique key of a queue: it follows from the jobs' KeyTerm and the time. It is zero if nobody
+	// does.
+	Holder(queue, key string) (Holder, error)
 	// Lanes calls fn for each lane that has READY jobs, in no order.
 	Lanes(fn func(Lane))
 }
@@ -129,12 +132,20 @@ type Found struct {
 	State job.State // StateNone: the id is unknown
 }
 
+// Holder is a job that holds a unique key. One that has ended may be past its retention: then Job is nil.
+type Holder struct {
+	Job   *job.Job
+	ID    job.ID
+	State job.State // StateNone: nobody holds the key
+}
+
 // Tx reads and writes. Its writes are seen by its own reads and handed over only when its function returns nil.
 type Tx interface {
 	Reader
 	// Put writes jobs. Old is the version that this transaction read, or nil for a new job: then the store sets New.Seq
 	// (the id must be unknown to it). New is the next version, or nil to delete the job and its id. A READY job with
-	// ReadySeq 0 gets the next place in its lane. The store owns the jobs from then on.
+	// ReadySeq 0 gets the next place in its lane. A job that takes a unique key must be its only holder. The store owns the
+	// jobs from then on.
 	Put(...Change) error
 	// NextFence returns a number that no run of this store had before.
 	NextFence() uint64

@@ -38,9 +38,10 @@ type batch struct {
 	refilled []*lane          // whose windows were read into
 	named    map[uint32]int64 // by how many more unfinished jobs each limit is named
 	drops    []drop
-	ids      map[job.ID]uint64 // of its new jobs
-	times    []moment          // of its jobs: the engine does not have them yet
-	due      int64             // the earliest of them
+	ids      map[job.ID]uint64     // of its new jobs
+	holdings map[uniqueKey]holding // of its jobs: the engine does not have them yet
+	times    []moment              // of its jobs: the engine does not have them yet
+	due      int64                 // the earliest of them
 	requests []*request
 }
 
@@ -184,6 +185,7 @@ func (s *Store) handOver(t *tx) {
 	for _, bl := range t.blobs {
 		s.set(bl.key, bl.value)
 	}
+	s.writeHoldings(t.holdings)
 	if len(t.changes) > 0 && s.observer != nil {
 		s.observer.Applied(t.changes)
 	}
@@ -259,6 +261,9 @@ func (s *Store) writeChange(c store.Change, st *step) {
 		}
 	}
 	s.writeTimes(c, seq)
+	if c.Old != nil && c.Old.Spec.Unique != nil {
+		s.writeHoldEnds(c, st)
+	}
 }
 
 func (s *Store) writeTimes(c store.Change, seq uint64) {
@@ -378,12 +383,13 @@ func (s *Store) begin(number uint64) {
 	clear(b.born)
 	clear(b.refilled)
 	clear(b.named)
+	clear(b.holdings)
 	*b = batch{
-		number: number, engine: s.db.NewBatch(), steps: b.steps[:0], lanes: b.lanes[:0], born: b.born[:0], refilled: b.refilled[:0], ids: b.ids, named: b.named,
-		times: b.times[:0], due: never,
+		number: number, engine: s.db.NewBatch(), steps: b.steps[:0], lanes: b.lanes[:0], born: b.born[:0], refilled: b.refilled[:0],
+		ids: b.ids, holdings: b.holdings, named: b.named, times: b.times[:0], due: never,
 	}
 	if b.ids == nil {
-		b.ids, b.named = map[job.ID]uint64{}, map[uint32]int64{}
+		b.ids, b.holdings, b.named = map[job.ID]uint64{}, map[uniqueKey]holding{}, map[uint32]int64{}
 	}
 }
 

@@ -15,13 +15,14 @@ import (
 // tx is a transaction on the committing goroutine, which runs one after the other and reuses it.
 type tx struct {
 	view
-	changes []store.Change
-	writes  map[uint64]*job.Job      // the newest version that this transaction wrote, by seq; nil: deleted
-	ids     map[job.ID]uint64        // of new jobs
-	queues  map[string]*queue        // new versions of queues, by name
-	limits  map[string]*limit        // new versions of limits, by name
-	zombies map[uint64]*store.Zombie // new ones, by fence; nil: ended
-	blobs   []blob
+	changes  []store.Change
+	writes   map[uint64]*job.Job      // the newest version that this transaction wrote, by seq; nil: deleted
+	ids      map[job.ID]uint64        // of new jobs
+	queues   map[string]*queue        // new versions of queues, by name
+	limits   map[string]*limit        // new versions of limits, by name
+	zombies  map[uint64]*store.Zombie // new ones, by fence; nil: ended
+	holdings map[uniqueKey]holding    // new ones; zero: nobody's
+	blobs    []blob
 	// What retention drops, and what the store itself writes with the transaction.
 	drop *drop
 	also func()
@@ -33,7 +34,10 @@ type tx struct {
 type blob struct{ key, value []byte }
 
 func newTx(s *Store) *tx {
-	return &tx{view: view{s: s}, writes: map[uint64]*job.Job{}, ids: map[job.ID]uint64{}, queues: map[string]*queue{}, limits: map[string]*limit{}, zombies: map[uint64]*store.Zombie{}}
+	return &tx{
+		view: view{s: s}, writes: map[uint64]*job.Job{}, ids: map[job.ID]uint64{}, queues: map[string]*queue{}, limits: map[string]*limit{},
+		zombies: map[uint64]*store.Zombie{}, holdings: map[uniqueKey]holding{},
+	}
 }
 
 // begin makes t ready for the next function.
@@ -46,6 +50,7 @@ func (t *tx) begin(now time.Time) {
 	clear(t.queues)
 	clear(t.limits)
 	clear(t.zombies)
+	clear(t.holdings)
 	t.nextSeq, t.nextReady, t.nextFence = t.s.state.nextSeq, t.s.state.nextReady, t.s.state.nextFence
 }
 
@@ -107,6 +112,9 @@ func (t *tx) put(c store.Change) error {
 	if j == nil {
 		t.changes = append(t.changes, c)
 		t.writes[c.Old.Seq] = nil
+		if c.Old.Spec.Unique != nil {
+			return t.putHolding(c, c.Old.Spec)
+		}
 		return nil
 	}
 	if c.Old == nil {
@@ -141,6 +149,9 @@ func (t *tx) put(c store.Change) error {
 	}
 	t.changes = append(t.changes, c)
 	t.writes[j.Seq] = j
+	if j.Spec.Unique != nil {
+		return t.putHolding(c, j.Spec)
+	}
 	return nil
 }
 

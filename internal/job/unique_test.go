@@ -1,0 +1,98 @@
+package job
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// accepted reports whether a worker has named a run of j.
+func accepted(j *Job) bool {
+	for _, r := range append(j.History[:len(j.History):len(j.History)], j.Run) {
+		if !r.AcceptTime.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// TestKeyTerm crosses every phase with every event, for each way to hold a key: a key until START is held by a job that is
+// not terminal and whose runs no worker has named; one until FINISH by a job that is not terminal, and for its ttl.
+func TestKeyTerm(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		unique Unique
+		held   func(*Job) bool
+	}{
+		{"START", Unique{Key: "k", Until: UntilStart}, func(j *Job) bool { return !j.State.Terminal() && !accepted(j) }},
+		{"FINISH", Unique{Key: "k", Until: UntilFinish}, func(j *Job) bool { return !j.State.Terminal() }},
+		{"FINISH and a ttl", Unique{Key: "k", Until: UntilFinish, TTL: time.Hour}, func(*Job) bool { return true }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			check := func(j *Job, after string) {
+				t.Helper()
+				until, held := j.KeyTerm()
+				if held != c.held(j) {
+					t.Errorf("%s after %s, accepted %v: held %v", j.phase(), after, accepted(j), held)
+				}
+				want := time.Time{}
+				if held && j.State.Terminal() {
+					want = j.EndTime.Add(time.Hour)
+				}
+				if !until.Equal(want) {
+					t.Errorf("%s after %s: until %v, want %v", j.phase(), after, until, want)
+				}
+				for at, holds := range map[time.Time]bool{t0: held, want: held && want.IsZero(), want.Add(-1): held && !want.IsZero()} {
+					if at.Before(t0) {
+						continue
+					}
+					if j.HoldsKey(at) != holds {
+						t.Errorf("%s after %s at %v: holds %v", j.phase(), after, at, !holds)
+					}
+				}
+			}
+			for _, j := range fixtures(t) {
+				s := *j.Spec
+				s.Unique = &c.unique
+				j = edited(j, func(n *Job) { n.Spec, n.KeyFree = &s, c.unique.Until == UntilStart && accepted(j) })
+				check(j, "nothing")
+				for _, a := range acts() {
+					if next, err := a.do(j); err == nil && next.Spec == &s {
+						check(next, a.event.String())
+					}
+				}
+			}
+		})
+	}
+	if _, held := (made{t}).ready().KeyTerm(); held {
+		t.Error("a job without a key holds one")
+	}
+}
+
+// TestReopenedKey: a job that is reopened holds its key anew, but not one that its start has freed.
+func TestReopenedKey(t *testing.T) {
+	m := made{t}
+	for _, c := range []struct {
+		until UniqueUntil
+		end   func(*Job) *Job
+		held  bool
+	}{
+		{UntilFinish, func(j *Job) *Job { return m.finish(m.run(j), final(Application)) }, true},
+		{UntilStart, func(j *Job) *Job { return m.finish(m.run(j), final(Application)) }, false},
+		{UntilStart, func(j *Job) *Job { return m.interrupted(j, LevelCancel) }, true},
+		{UntilStart, func(j *Job) *Job { return m.interrupted(m.dispatch(j), LevelCancel) }, true}, // never accepted
+	} {
+		s := spec()
+		s.Unique = &Unique{Key: "k", Until: c.until}
+		ended := c.end(New(s, t0))
+		if _, held := ended.KeyTerm(); held {
+			t.Errorf("until %d: held after %s", c.until, ended.State)
+		}
+		if _, held := must(t)(ended.Retry(t0)).KeyTerm(); held != c.held {
+			t.Errorf("until %d: held %v once reopened from %s", c.until, held, ended.State)
+		}
+	}
+	if _, err := m.finish(m.running(), success()).Retry(t0); !errors.Is(err, ErrIllegal) {
+		t.Errorf("a success is reopened: %v", err)
+	}
+}
