@@ -120,6 +120,7 @@ func specFrom(m *stintv1.JobSpec) job.Spec {
 		Labels:   m.GetLabels(),
 		Subject:  m.GetSubject(),
 		Limits:   usesFrom(m.GetLimits()),
+		Unique:   uniqueFrom(m.GetUnique()),
 	}
 	if m.GetRetry() != nil {
 		s.Retry = new(retryFrom(m.GetRetry()))

@@ -48,6 +48,7 @@ func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, er
 		Etag:         jobEtag(j),
 		Timeout:      wireTimeout(j.Spec.Timeout),
 		Limits:       wireUses(j.Spec.Limits),
+		Unique:       wireUnique(j, r.Now()),
 	}
 	if j.State == job.Running {
 		m.Run = wireRun(&j.Run)

@@ -1629,8 +1629,8 @@ type SubmitResult struct {
 	State JobState `protobuf:"varint,3,opt,name=state,proto3,enum=stint.v1.JobState" json:"state,omitempty"`
 	// Why it was refused; absent if it was not.
 	Error *ItemError `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
-	// The policy in force for it: its own settings, then its queue's, then the defaults. With KEY_HELD the holder's; absent if
-	// it was refused.
+	// The policy in force for it: its own settings, then its queue's, then the defaults. With KEY_HELD the holder's.
+	// Absent if it was refused, or the holder's record is past its retention.
 	Policy *JobPolicy `protobuf:"bytes,5,opt,name=policy,proto3" json:"policy,omitempty"`
 	// The job that holds the unique key, with KEY_HELD, REPLACED and the error UNIQUE_CONFLICT; else empty.
 	HolderId      string `protobuf:"bytes,6,opt,name=holder_id,json=holderId,proto3" json:"holder_id,omitempty"`
