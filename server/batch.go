@@ -146,7 +146,9 @@ func (b *batch) submit(tx store.Tx) error {
 		}
 		switch {
 		case known.Job != nil:
-			b.results[i] = existing(tx, item.spec, known.Job)
+			if b.results[i], err = run.existing(item.spec, known.Job); err != nil {
+				return err
+			}
 		case known.State != job.StateNone: // nothing is left to compare with
 			b.results[i] = result{status: stintv1.SubmitStatus_SUBMIT_STATUS_EXISTING, state: known.State, policy: job.Effective(item.spec, job.Policy{})}
 		default:
@@ -168,6 +170,8 @@ type submitRun struct {
 	plainOf *store.Queue // the queue whose policy in force is plain
 	plain   job.Policy
 	change  [1]store.Change
+
+	replaced bool // a job was: those that were found before may not be the newest versions
 }
 
 // create stores a new job, or says why not.
@@ -176,7 +180,7 @@ func (r *submitRun) create(item *submission) (result, error) {
 		return result{err: errIDTooOld}, nil
 	}
 	if item.spec.Unique != nil {
-		if answer, held, err := r.meetHolder(item.spec); held || err != nil {
+		if answer, held, err := r.meetHolder(item); held || err != nil {
 			return answer, err
 		}
 	}
@@ -219,15 +223,18 @@ func (r *submitRun) policyOf(s *job.Spec) job.Policy {
 }
 
 // existing answers for an id that a job has.
-func existing(r store.Reader, asked *job.Spec, j *job.Job) result {
+func (r *submitRun) existing(asked *job.Spec, j *job.Job) (result, error) {
 	if asked.Digest != j.Spec.Digest {
-		return result{err: errIDConflict}
+		return result{err: errIDConflict}, nil
 	}
-	var policy job.Policy
-	if q := r.Queue(j.Spec.Queue); q != nil {
-		policy = q.Policy
+	if r.replaced {
+		newest, err := r.tx.Load([]uint64{j.Seq})
+		if err != nil {
+			return result{}, err
+		}
+		j = newest[0]
 	}
-	return result{status: stintv1.SubmitStatus_SUBMIT_STATUS_EXISTING, state: j.State, policy: job.Effective(j.Spec, policy)}
+	return result{status: stintv1.SubmitStatus_SUBMIT_STATUS_EXISTING, state: j.State, policy: job.Effective(j.Spec, policyOf(r.tx, j))}, nil
 }
 
 // startingFrom is the job to store when it is received at now: a delay counts from there.

@@ -77,21 +77,42 @@ func wireUnique(j *job.Job, now time.Time) *stintv1.UniqueKey {
 }
 
 // meetHolder answers for a new job whose unique key another one holds; held is false if nobody does.
-func (r *submitRun) meetHolder(spec *job.Spec) (answer result, held bool, err error) {
-	h, err := r.tx.Holder(spec.Queue, spec.Unique.Key)
+func (r *submitRun) meetHolder(item *submission) (answer result, held bool, err error) {
+	unique := item.spec.Unique
+	h, err := r.tx.Holder(item.spec.Queue, unique.Key)
 	if err != nil || h.State == job.StateNone {
 		return result{}, false, err
 	}
-	answer = result{holder: h.ID, state: h.State}
-	if spec.Unique.OnConflict == job.OnConflictReject {
-		answer.err = uniqueConflict("unique.key", h)
-		return answer, true, nil
-	}
-	answer.status = stintv1.SubmitStatus_SUBMIT_STATUS_KEY_HELD
+	answer = result{status: stintv1.SubmitStatus_SUBMIT_STATUS_KEY_HELD, holder: h.ID, state: h.State}
 	if h.Job != nil {
 		answer.policy = job.Effective(h.Job.Spec, policyOf(r.tx, h.Job))
 	}
+	switch {
+	case unique.OnConflict == job.OnConflictReject:
+		answer.err = uniqueConflict("unique.key", h)
+	case unique.OnConflict == job.OnConflictReplacePending && h.Job != nil:
+		if next, err := h.Job.Replace(r.now, item.startingFrom(r.now)); err == nil {
+			answer, err = r.replace(h.Job, next)
+			return answer, true, err
+		}
+	}
 	return answer, true, nil
+}
+
+// replace stores what a submit makes of the holder of its key, or says why not.
+func (r *submitRun) replace(holder, next *job.Job) (result, error) {
+	if r.full {
+		return result{err: errStorageFull}, nil
+	}
+	if refused, is := refuseUses(r.tx, next.Spec.Limits); is {
+		return refused, nil
+	}
+	r.replaced = true
+	answer := result{
+		status: stintv1.SubmitStatus_SUBMIT_STATUS_REPLACED, holder: next.Spec.ID, state: next.State,
+		policy: job.Effective(next.Spec, policyOf(r.tx, next)),
+	}
+	return answer, r.tx.Put(store.Change{Old: holder, New: next})
 }
 
 // refuseKey says why j cannot become next: it would take its unique key again, and another job holds that.

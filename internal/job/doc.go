@@ -47,14 +47,14 @@
 //	(new)      ---> SCHEDULED   submit
 //	           `--> READY       submit
 //	SCHEDULED  ---> (deleted)   delete
-//	           `--> READY       due, retry
+//	           `--> READY       due, retry, replace
 //	           `--> PARKED      late failure, park
 //	           `--> SUCCEEDED   late success
 //	           `--> FAILED      late failure
 //	           `--> CANCELLED   interrupt CANCEL
 //	           `--> EXPIRED     start_by
 //	READY      ---> (deleted)   delete
-//	           `--> SCHEDULED   late failure
+//	           `--> SCHEDULED   late failure, replace
 //	           `--> DISPATCHED  dispatch
 //	           `--> BACKOFF     late failure
 //	           `--> PARKED      late failure, park
@@ -133,6 +133,7 @@
 //	park              P       P       .       P       N       P       P       .       .       .       .
 //	retry             R       .       .       .       .       R       R       .       R       R       R
 //	new build         .       .       .       .       .       .       RP      .       .       .       .
+//	replace           SR      SR      K       .       .       .       P       .       .       .       .
 //	delete            -       -       -       .       .       -       -       -       -       -       -
 //
 // A new job, by submit, is one of SR.

@@ -1,6 +1,9 @@
 package job
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Unique is a job's claim to be the only one of its queue with a key.
 type Unique struct {
@@ -53,6 +56,37 @@ func (j *Job) KeyTerm() (until time.Time, held bool) {
 func (j *Job) HoldsKey(now time.Time) bool {
 	until, held := j.KeyTerm()
 	return held && (until.IsZero() || now.Before(until))
+}
+
+// Replace gives a job that never had a run what another submit asks for: all of spec but its id, and its digest, for a
+// repeat of the job's own submit is still one. The job keeps its place in the order of submission, and waits for its new
+// start, unless it waits for something else: a PARKED job stays so. A READY one that may start at once keeps the time for
+// which it has been, and its place, if it stays in its lane. The retry policy's deadline counts from now. A job that was
+// handed out once is not replaced, even if it never arrived: that run may finish it still. Errors: ErrHadRun, ErrIllegal.
+func (j *Job) Replace(now time.Time, spec *Spec) (*Job, error) {
+	if j.State.Waiting() && j.RunCount > 0 {
+		return nil, ErrHadRun
+	}
+	return j.change(EventReplace, func(n *Job) {
+		s := *spec
+		s.ID, s.Digest = j.Spec.ID, j.Spec.Digest
+		n.Spec, n.StartBy, n.EpochTime = &s, s.StartBy, now
+		if j.State != Scheduled && j.State != Ready {
+			return
+		}
+		n.waitForStart(now)
+		if j.State == Ready && n.State == Ready {
+			n.ReadyTime = j.ReadyTime
+			if s.SharesLane(j.Spec) {
+				n.ReadySeq = j.ReadySeq
+			}
+		}
+	})
+}
+
+// SharesLane reports whether jobs of both specs wait in the same lane of their queue.
+func (s *Spec) SharesLane(other *Spec) bool {
+	return s.Priority == other.Priority && slices.Equal(s.Limits, other.Limits)
 }
 
 // freeKey frees a unique key that is held until the start.

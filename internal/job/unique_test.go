@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // accepted reports whether a worker has named a run of j.
@@ -94,5 +96,68 @@ func TestReopenedKey(t *testing.T) {
 	}
 	if _, err := m.finish(m.running(), success()).Retry(t0); !errors.Is(err, ErrIllegal) {
 		t.Errorf("a success is reopened: %v", err)
+	}
+}
+
+// TestReplace: what a replaced job keeps, and what it gets.
+func TestReplace(t *testing.T) {
+	m := made{t}
+	hour := at(time.Hour)
+	now := spec()
+	now.ID, now.Digest, now.Payload, now.StartBy, now.Subject = ID{7}, [16]byte{7}, []byte("new"), at(2*time.Hour), "new"
+	urgent, later, limited := *now, *now, *now
+	urgent.Priority = High
+	later.RunAt = at(3 * time.Hour)
+	limited.Limits = []LimitUse{{Limit: "l", Units: 1}}
+	scheduled := *spec()
+	scheduled.RunAt = at(9 * time.Hour)
+	placed := func(j *Job) *Job { return edited(j, func(j *Job) { j.Seq, j.ReadySeq = 3, 5 }) }
+	cancelled := must(t)(m.interrupted(m.ready(), LevelCancel).Retry(t0))
+	for _, c := range []struct {
+		name  string
+		job   *Job
+		by    *Spec
+		state State
+		place uint64
+		ready time.Time
+	}{
+		{"READY stays in its lane", placed(m.ready()), now, Ready, 5, t0},
+		{"READY leaves its lane by priority", placed(m.ready()), &urgent, Ready, 0, t0},
+		{"READY leaves its lane by limits", placed(m.ready()), &limited, Ready, 0, t0},
+		{"READY until later", placed(m.ready()), &later, Scheduled, 0, time.Time{}},
+		{"SCHEDULED at once", New(&scheduled, t0), now, Ready, 0, hour},
+		{"SCHEDULED until another time", New(&scheduled, t0), &later, Scheduled, 0, time.Time{}},
+		{"PARKED", must(t)(m.ready().Park(t0, By{Reason: "look"})), &later, Parked, 0, time.Time{}},
+		{"reopened and never run", placed(cancelled), now, Ready, 5, t0},
+	} {
+		next, err := c.job.Replace(hour, c.by)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		want := *c.by
+		want.ID, want.Digest = c.job.Spec.ID, c.job.Spec.Digest
+		if diff := cmp.Diff(&want, next.Spec); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+		if next.State != c.state || next.ReadySeq != c.place || !next.ReadyTime.Equal(c.ready) || next.Version != c.job.Version+1 {
+			t.Errorf("%s: %s, version %d, place %d, ready since %v", c.name, next.State, next.Version, next.ReadySeq, next.ReadyTime)
+		}
+		due := time.Time{}
+		if c.state == Scheduled {
+			due = c.by.RunAt
+		}
+		if next.Seq != c.job.Seq || !next.SubmitTime.Equal(c.job.SubmitTime) || !next.StartBy.Equal(c.by.StartBy) || !next.DueTime.Equal(due) {
+			t.Errorf("%s: number %d, submitted %v, start by %v, due %v", c.name, next.Seq, next.SubmitTime, next.StartBy, next.DueTime)
+		}
+		if next.ParkReason != c.job.ParkReason || !next.EpochTime.Equal(hour) {
+			t.Errorf("%s: parked %d, its age counts from %v", c.name, next.ParkReason, next.EpochTime)
+		}
+	}
+	if _, err := must(t)(m.dispatch(m.ready()).Undeliver(t0, "gone")).Replace(hour, now); !errors.Is(err, ErrHadRun) {
+		t.Errorf("a job that was handed out: %v", err)
+	}
+	if _, err := m.interrupted(m.ready(), LevelCancel).Replace(hour, now); !errors.Is(err, ErrIllegal) {
+		t.Errorf("a job that has ended: %v", err)
 	}
 }

@@ -183,7 +183,11 @@ func (s *Store) handOver(t *tx) {
 		s.writeChange(c, &b.steps[first+i])
 	}
 	for _, bl := range t.blobs {
-		s.set(bl.key, bl.value)
+		if bl.value == nil {
+			s.delete(bl.key)
+		} else {
+			s.set(bl.key, bl.value)
+		}
 	}
 	s.writeHoldings(t.holdings)
 	if len(t.changes) > 0 && s.observer != nil {
@@ -222,10 +226,22 @@ func (s *Store) stepOf(c *store.Change) step {
 	if st.old == job.Running && st.new != job.Running {
 		c.Freed = s.state.taken[st.seq]
 	}
-	if by := unfinished(st.new) - unfinished(st.old); by != 0 && len(j.Spec.Limits) > 0 {
-		s.state.countJob(j.Spec.Limits, by, s.building.named)
-	}
+	s.countNamed(c, st.old, st.new)
 	return st
+}
+
+// countNamed follows a change of the unfinished jobs that name limits.
+func (s *Store) countNamed(c *store.Change, from, to job.State) {
+	was, is := unfinished(from), unfinished(to)
+	if c.Old != nil && c.New != nil && c.Old.Spec == c.New.Spec { // as ever but for a job that is replaced
+		was, is = 0, is-was
+	}
+	if was != 0 && len(c.Old.Spec.Limits) > 0 {
+		s.state.countJob(c.Old.Spec.Limits, -was, s.building.named)
+	}
+	if is != 0 && len(c.New.Spec.Limits) > 0 {
+		s.state.countJob(c.New.Spec.Limits, is, s.building.named)
+	}
 }
 
 // unfinished is how many unfinished jobs a job in the state is.

@@ -30,7 +30,7 @@ type tx struct {
 	nextSeq, nextReady, nextFence uint64
 }
 
-// blob is bytes that are kept apart from their job's record.
+// blob is bytes that are kept apart from their job's record; without a value, what is no longer.
 type blob struct{ key, value []byte }
 
 func newTx(s *Store) *tx {
@@ -124,19 +124,13 @@ func (t *tx) put(c store.Change) error {
 		if t.queueOf(j.Spec.Queue) == nil {
 			return fmt.Errorf("store: put of a job in queue %q, which does not exist", j.Spec.Queue)
 		}
-		for i := range j.Spec.Limits {
-			if name := j.Spec.Limits[i].Limit; t.limitOf(name) == nil {
-				return fmt.Errorf("store: put of a job with limit %q, which does not exist", name)
-			}
-		}
 		j.Seq = t.nextSeq
 		t.nextSeq++
 		t.ids[j.Spec.ID] = j.Seq
-		if len(j.Spec.Payload) > inlineMax {
-			t.blobs = append(t.blobs, blob{seqKey(kindPayload, j.Seq), j.Spec.Payload})
-			spec := *j.Spec
-			spec.Payload = nil
-			j.Spec = &spec
+	}
+	if c.Old == nil || c.Old.Spec != j.Spec {
+		if err := t.putSpec(c); err != nil {
+			return err
 		}
 	}
 	if r := j.Result; r != nil && len(r.Data) > inlineMax {
@@ -151,6 +145,28 @@ func (t *tx) put(c store.Change) error {
 	t.writes[j.Seq] = j
 	if j.Spec.Unique != nil {
 		return t.putHolding(c, j.Spec)
+	}
+	return nil
+}
+
+// putSpec keeps what a job asks for anew: a large payload goes apart, in place of the last one.
+func (t *tx) putSpec(c store.Change) error {
+	j := c.New
+	if c.Old == nil || !slices.Equal(c.Old.Spec.Limits, j.Spec.Limits) {
+		for i := range j.Spec.Limits {
+			if name := j.Spec.Limits[i].Limit; t.limitOf(name) == nil {
+				return fmt.Errorf("store: put of a job with limit %q, which does not exist", name)
+			}
+		}
+	}
+	switch {
+	case len(j.Spec.Payload) > inlineMax:
+		t.blobs = append(t.blobs, blob{seqKey(kindPayload, j.Seq), j.Spec.Payload})
+		spec := *j.Spec
+		spec.Payload = nil
+		j.Spec = &spec
+	case c.Old != nil && c.Old.Spec.PayloadSize > inlineMax && j.Spec.PayloadSize <= inlineMax:
+		t.blobs = append(t.blobs, blob{key: seqKey(kindPayload, j.Seq)})
 	}
 	return nil
 }

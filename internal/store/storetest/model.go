@@ -38,6 +38,7 @@ func testModel(t *testing.T, open Open) {
 			"wake":     m.wakeDue,
 			"restart":  func(*rapid.T) { m.Reopen() },
 			"limit":    m.putLimit,
+			"replace":  m.replaceOne,
 			"time": func(r *rapid.T) {
 				m.advance(time.Duration(rapid.Int64Range(1, 40).Draw(r, "seconds")) * time.Second)
 			},
@@ -218,6 +219,26 @@ func (m *model) moveOne(r *rapid.T) {
 		return // not legal here
 	}
 	m.jobs[j.Seq] = m.step(j.Seq, func(tx store.Tx, j *job.Job) (*job.Job, error) { return moves[name](tx, j) })
+}
+
+// replaceOne gives a random job another priority, other limits and another start.
+func (m *model) replaceOne(r *rapid.T) {
+	j := m.pick(r)
+	if j == nil {
+		return
+	}
+	spec := *j.Spec
+	spec.Priority = rapid.SampledFrom([]job.Priority{job.Low, job.Normal}).Draw(r, "priority")
+	spec.Limits = rapid.SampledFrom(modelUses).Draw(r, "limits")
+	spec.Payload = make([]byte, rapid.SampledFrom([]int{3, 900}).Draw(r, "payload"))
+	spec.PayloadSize = len(spec.Payload)
+	if spec.RunAt = (time.Time{}); rapid.IntRange(0, 2).Draw(r, "later") == 0 {
+		spec.RunAt = m.clock.Add(20 * time.Second)
+	}
+	if _, err := j.Replace(m.clock, &spec); err != nil {
+		return // not legal here
+	}
+	m.jobs[j.Seq] = m.step(j.Seq, func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Replace(tx.Now(), &spec) })
 }
 
 // at is a clock that stands still: enough to try a step.

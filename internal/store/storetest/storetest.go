@@ -48,6 +48,7 @@ func Run(t *testing.T, open Open) {
 		"holders of unique keys":       testHolders,
 		"holders that have ended":      testKeyTerm,
 		"holders in flight":            testHoldersInFlight,
+		"replaced jobs":                testReplace,
 		"scan":                         testScan,
 		"delete":                       testDelete,
 		"fences are never reused":      testFences,

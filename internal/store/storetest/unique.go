@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 	"time"
@@ -178,4 +179,84 @@ func testHoldersInFlight(t *testing.T, b *bench) {
 		t.Error(err)
 	}
 	b.heldBy("q", "k", second)
+}
+
+// testReplace gives waiting jobs what others ask for: payloads that are kept in the record and apart, lanes, limits and
+// starts. What is shown, counted and handed out next is as if the job had come so, but in its place.
+func testReplace(_ *testing.T, b *bench) {
+	b.update(func(tx store.Tx) error { return tx.PutLimit(&store.Limit{Name: "l", Policy: job.LimitPolicy{Max: 1}}) })
+	jobs := b.submit(b.spec("q"), b.spec("q"), b.spec("q"))
+	mid := jobs[1].Seq
+	replace := func(change func(*job.Spec)) *job.Job {
+		b.Helper()
+		spec := b.spec("q")
+		change(spec)
+		spec.PayloadSize = len(spec.Payload)
+		payload := spec.Payload
+		next := b.step(mid, func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Replace(tx.Now(), spec) })
+		for range 2 {
+			got := b.get(mid)[0]
+			b.equal("replaced", got, next)
+			b.view(func(r store.Reader) error {
+				has, err := r.Payload(got)
+				b.equal("payload", has, payload)
+				return err
+			})
+			b.Reopen()
+		}
+		return next
+	}
+	large := func(with byte) []byte { return bytes.Repeat([]byte{with}, 900) }
+	replace(func(s *job.Spec) { s.Payload = large(1) })
+	replace(func(s *job.Spec) { s.Payload = large(2) })
+	replace(func(s *job.Spec) { s.Payload = []byte("small") })
+	replace(func(s *job.Spec) { s.Payload = large(3) })
+	b.equal("heads", b.heads("q", 3), seqs(jobs))
+
+	uses := []job.LimitUse{{Limit: "l", Key: "k", Units: 1}}
+	replace(func(s *job.Spec) { s.Payload, s.Limits = nil, uses })
+	b.equal("jobs of the limit", b.limit("l").Jobs, uint64(1))
+	b.equal("keys of the limit", b.keys("l"), []store.KeyUsage{{Name: "k", Waiting: 1}})
+	b.equal("heads without it", b.heads("q", 3), []uint64{jobs[0].Seq, jobs[2].Seq})
+	replace(func(s *job.Spec) { s.Limits, s.RunAt = uses, b.clock.Add(time.Minute) })
+	b.equal("jobs of the limit", b.limit("l").Jobs, uint64(1))
+	b.equal("keys of the limit", b.keys("l"), []store.KeyUsage(nil))
+	b.equal("counts", b.counts("q"), [job.NumberOfStates]uint64{job.Ready: 2, job.Scheduled: 1})
+	replace(func(s *job.Spec) { s.StartBy = b.clock.Add(time.Minute) })
+	b.equal("jobs of the limit", b.limit("l").Jobs, uint64(0))
+	b.equal("heads in the end", b.heads("q", 3), []uint64{jobs[0].Seq, jobs[2].Seq, mid})
+	b.advance(time.Minute)
+	b.update(func(tx store.Tx) error {
+		due, _, err := tx.Due(9)
+		b.equal("due by its new start_by", seqs(due), []uint64{mid})
+		return err
+	})
+
+	// Several in one transaction.
+	b.update(func(tx store.Tx) error {
+		js, err := tx.Load([]uint64{mid})
+		if err != nil {
+			return err
+		}
+		j := js[0]
+		for _, payload := range [][]byte{large(4), []byte("small"), large(5)} {
+			spec := b.spec("q")
+			spec.Payload, spec.PayloadSize = payload, len(payload)
+			next, err := j.Replace(tx.Now(), spec)
+			if err == nil {
+				err = tx.Put(store.Change{Old: j, New: next})
+			}
+			if err != nil {
+				return err
+			}
+			j = next
+		}
+		return nil
+	})
+	b.Reopen()
+	b.view(func(r store.Reader) error {
+		has, err := r.Payload(b.get(mid)[0])
+		b.equal("payload in the end", has, large(5))
+		return err
+	})
 }
