@@ -55,6 +55,7 @@ func drawJob(w io.Writer, job *stintv1.Job, now time.Time) {
 	field("Subject", job.GetSubject())
 	field("Labels", labelText(job.GetLabels()))
 	field("Limits", usesText(job.GetLimits()))
+	field("Unique", uniqueText(job.GetUnique()))
 	field("Submitted", timeText(job.GetSubmitTime()))
 	field("Due", timeText(job.GetDueTime()))
 	field("Start by", timeText(job.GetStartBy()))

@@ -49,6 +49,7 @@ func Run(t *testing.T, open Open) {
 		"holders that have ended":      testKeyTerm,
 		"holders in flight":            testHoldersInFlight,
 		"replaced jobs":                testReplace,
+		"replaced again and again":     testReplaceAgain,
 		"scan":                         testScan,
 		"delete":                       testDelete,
 		"fences are never reused":      testFences,

@@ -187,26 +187,12 @@ func testReplace(_ *testing.T, b *bench) {
 	b.update(func(tx store.Tx) error { return tx.PutLimit(&store.Limit{Name: "l", Policy: job.LimitPolicy{Max: 1}}) })
 	jobs := b.submit(b.spec("q"), b.spec("q"), b.spec("q"))
 	mid := jobs[1].Seq
-	replace := func(change func(*job.Spec)) *job.Job {
+	replace := func(change func(*job.Spec)) {
 		b.Helper()
 		spec := b.spec("q")
 		change(spec)
-		spec.PayloadSize = len(spec.Payload)
-		payload := spec.Payload
-		next := b.step(mid, func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Replace(tx.Now(), spec) })
-		for range 2 {
-			got := b.get(mid)[0]
-			b.equal("replaced", got, next)
-			b.view(func(r store.Reader) error {
-				has, err := r.Payload(got)
-				b.equal("payload", has, payload)
-				return err
-			})
-			b.Reopen()
-		}
-		return next
+		b.replace(mid, spec)
 	}
-	large := func(with byte) []byte { return bytes.Repeat([]byte{with}, 900) }
 	replace(func(s *job.Spec) { s.Payload = large(1) })
 	replace(func(s *job.Spec) { s.Payload = large(2) })
 	replace(func(s *job.Spec) { s.Payload = []byte("small") })
@@ -231,10 +217,42 @@ func testReplace(_ *testing.T, b *bench) {
 		b.equal("due by its new start_by", seqs(due), []uint64{mid})
 		return err
 	})
+}
 
-	// Several in one transaction.
+// large is a payload that is kept apart.
+func large(with byte) []byte { return bytes.Repeat([]byte{with}, 900) }
+
+// replace puts what a job becomes, and checks what is shown of it, at once and after a restart.
+func (b *bench) replace(seq uint64, spec *job.Spec) {
+	b.Helper()
+	payload := spec.Payload
+	spec.PayloadSize = len(payload)
+	next := b.step(seq, func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Replace(tx.Now(), spec) })
+	for range 2 {
+		b.equal("replaced", b.get(seq)[0], next)
+		b.hasPayload(seq, payload)
+		b.Reopen()
+	}
+}
+
+func (b *bench) hasPayload(seq uint64, want []byte) {
+	b.Helper()
+	b.view(func(r store.Reader) error {
+		jobs, err := r.Load([]uint64{seq})
+		if err != nil {
+			return err
+		}
+		has, err := r.Payload(jobs[0])
+		b.equal("payload", has, want)
+		return err
+	})
+}
+
+// testReplaceAgain replaces a job several times in one transaction: what came last is kept, in the record or apart.
+func testReplaceAgain(_ *testing.T, b *bench) {
+	seq := b.submit(b.spec("q"))[0].Seq
 	b.update(func(tx store.Tx) error {
-		js, err := tx.Load([]uint64{mid})
+		js, err := tx.Load([]uint64{seq})
 		if err != nil {
 			return err
 		}
@@ -254,9 +272,5 @@ func testReplace(_ *testing.T, b *bench) {
 		return nil
 	})
 	b.Reopen()
-	b.view(func(r store.Reader) error {
-		has, err := r.Payload(b.get(mid)[0])
-		b.equal("payload in the end", has, large(5))
-		return err
-	})
+	b.hasPayload(seq, large(5))
 }
