@@ -118,7 +118,10 @@ func (j Job) spec(ctx context.Context) (*stintv1.JobSpec, *ItemError) {
 // unsendable checks for what protobuf or gRPC would refuse with the whole message.
 func (j Job) unsendable(spec *stintv1.JobSpec) *ItemError {
 	for _, text := range [...]struct{ field, value string }{
-		{"id", j.ID}, {"queue", j.Queue}, {"payload.content_type", j.ContentType}, {"subject", j.Subject},
+		{"id", j.ID},
+		{"queue", j.Queue},
+		{"payload.content_type", j.ContentType},
+		{"subject", j.Subject},
 		{"unique.key", j.Unique.GetKey()},
 	} {
 		if !utf8.ValidString(text.value) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -37,7 +38,7 @@ func (u *uniqueFlags) unique() (*stintv1.Unique, error) {
 		return nil, nil
 	}
 	if u.key == "" {
-		return nil, fmt.Errorf("--unique-until, --unique-ttl and --on-conflict go with --unique")
+		return nil, errors.New("--unique-until, --unique-ttl and --on-conflict go with --unique")
 	}
 	m := &stintv1.Unique{Key: u.key}
 	if u.ttl != 0 {

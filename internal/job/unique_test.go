@@ -2,6 +2,7 @@ package job
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 
 // accepted reports whether a worker has named a run of j.
 func accepted(j *Job) bool {
-	for _, r := range append(j.History[:len(j.History):len(j.History)], j.Run) {
+	for _, r := range append(slices.Clip(j.History), j.Run) {
 		if !r.AcceptTime.IsZero() {
 			return true
 		}
