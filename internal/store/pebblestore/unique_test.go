@@ -3,6 +3,7 @@ package pebblestore
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -111,4 +112,83 @@ func TestDroppedHoldersAreOver(t *testing.T) {
 	if n := a.keys(kindHold); n != 0 {
 		t.Errorf("%d entries are left", n)
 	}
+}
+
+// submitOnly is what becomes of a job that shall be the only one with its key: it is stored, or takes the place of the
+// holder, or nothing changes.
+func submitOnly(tx store.Tx, random *rand.Rand, s *job.Spec) (store.Change, error) {
+	s.Unique = &job.Unique{Key: fmt.Sprint("u", random.IntN(4)), Until: job.UniqueUntil(1 + random.IntN(2))}
+	if s.Unique.Until == job.UntilFinish && random.IntN(2) == 0 {
+		s.Unique.TTL = time.Duration(random.IntN(20)) * time.Millisecond
+	}
+	h, err := tx.Holder(s.Queue, s.Unique.Key)
+	switch {
+	case err != nil:
+		return store.Change{}, err
+	case h.State == job.StateNone:
+		return store.Change{New: job.New(s, tx.Now())}, nil
+	case h.Job == nil:
+		return store.Change{}, nil
+	}
+	next, err := h.Job.Replace(tx.Now(), s)
+	if err != nil {
+		return store.Change{}, nil //nolint:nilerr // the holder stays as it is
+	}
+	return store.Change{Old: h.Job, New: next}, nil
+}
+
+// keyTaken reports whether another job holds the key that next holds.
+func keyTaken(r store.Reader, next *job.Job) (bool, error) {
+	if next.Spec.Unique == nil || !next.HoldsKey(r.Now()) {
+		return false, nil
+	}
+	h, err := r.Holder(next.Spec.Queue, next.Spec.Unique.Key)
+	return h.State != job.StateNone && h.ID != next.Spec.ID, err
+}
+
+// checkHolders compares who holds the keys with what the jobs' records say, both ways. A holder that has ended may be past
+// its retention.
+func (c *crasher) checkHolders(r store.Reader, bad func(string, ...any)) error {
+	holders := map[string]*job.Job{}
+	_, err := r.Scan(0, false, 1<<30, func(j *job.Job) bool {
+		if u := j.Spec.Unique; u != nil && j.HoldsKey(r.Now()) {
+			name := j.Spec.Queue + " " + u.Key
+			if other := holders[name]; other != nil {
+				bad("jobs %d and %d hold the key %s", other.Seq, j.Seq, name)
+			}
+			holders[name] = j
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.store.scan(kindHold, func(key, value []byte) error {
+		h, err := readHolding(value)
+		if err != nil {
+			return err
+		}
+		jobs, err := r.Load([]uint64{h.seq})
+		if err == nil && h.until == 0 && (jobs[0] == nil || holdingOf(jobs[0]) != h) {
+			bad("the entry of %q is left behind by job %d: %+v", key[5:], h.seq, jobs[0])
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	for _, queue := range []string{"q0", "q1"} {
+		for i := range 4 {
+			key := fmt.Sprint("u", i)
+			h, err := r.Holder(queue, key)
+			if err != nil {
+				return err
+			}
+			switch want := holders[queue+" "+key]; {
+			case want == nil && h.Job == nil && (h.State == job.StateNone || h.State.Terminal()):
+			case want == nil || h.Job == nil || h.Job.Seq != want.Seq:
+				bad("the key %s of %s is held by %+v, and by its record by %+v", key, queue, h, want)
+			}
+		}
+	}
+	return nil
 }
