@@ -120,7 +120,7 @@ type Reader interface {
 	// Key returns one key of a limit; of one that is neither taken nor waited for all but the name is zero.
 	Key(limit, name string) KeyUsage
 	// Holder tells who holds a unique key of a queue: it follows from the jobs' KeyTerm and the time. It is zero if nobody
-	// does.
+	// does. Finished jobs of a deleted queue hold theirs as long as the queue comes back with them.
 	Holder(queue, key string) (Holder, error)
 	// Lanes calls fn for each lane that has READY jobs, in no order.
 	Lanes(fn func(Lane))

@@ -53,11 +53,7 @@ func (t *tx) putHolding(c store.Change, spec *job.Spec) error {
 	if was == is {
 		return nil
 	}
-	q := t.queues[spec.Queue]
-	if q == nil {
-		q = t.s.state.queues[spec.Queue] // also one that was deleted
-	}
-	k := uniqueKey{q.number, spec.Unique.Key}
+	k := uniqueKey{t.everQueue(spec.Queue).number, spec.Unique.Key}
 	if is == (holding{}) && was.until != 0 { // its term may be over, and another one hold the key
 		now, err := t.holding(k)
 		if err != nil || now != was {
@@ -66,6 +62,14 @@ func (t *tx) putHolding(c store.Change, spec *job.Spec) error {
 	}
 	t.holdings[k] = is
 	return nil
+}
+
+// everQueue is the queue of the name, also if it was deleted: finished jobs that name it may hold keys; nil if there is none.
+func (t *tx) everQueue(name string) *queue {
+	if q := t.queues[name]; q != nil {
+		return q
+	}
+	return t.s.state.queues[name]
 }
 
 // holding is the newest one of a key.
@@ -89,8 +93,8 @@ func (s *Store) readHolding(k uniqueKey) (h holding, err error) {
 
 // Holder implements store.Reader.
 func (t *tx) Holder(queue, key string) (store.Holder, error) {
-	q := t.queueOf(queue)
-	if q == nil || q.deleted {
+	q := t.everQueue(queue)
+	if q == nil {
 		return store.Holder{}, nil
 	}
 	h, err := t.holding(uniqueKey{q.number, key})
@@ -105,7 +109,7 @@ func (v view) Holder(queue, key string) (store.Holder, error) {
 	v.s.state.mu.RLock()
 	q := v.s.state.queues[queue]
 	v.s.state.mu.RUnlock()
-	if q == nil || q.deleted {
+	if q == nil {
 		return store.Holder{}, nil
 	}
 	h, err := v.s.readHolding(uniqueKey{q.number, key})

@@ -106,6 +106,9 @@ func testKeyTerm(_ *testing.T, b *bench) {
 
 	b.dispatch(next.Seq)
 	next = b.finish(next.Seq, job.Outcome{Failure: &job.Failure{Class: job.Application, Final: true}})
+	b.update(func(tx store.Tx) error { return tx.DeleteQueue("q") })
+	b.heldBy("q", "k", next)
+	b.submit(b.spec("q")) // makes it again
 	b.heldBy("q", "k", next)
 	next = b.step(next.Seq, func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Retry(tx.Now()) })
 	b.advance(time.Hour)

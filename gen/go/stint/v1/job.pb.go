@@ -1368,7 +1368,8 @@ type Unique struct {
 	// How long the job holds it; absent means FINISH.
 	Until UniqueUntil `protobuf:"varint,2,opt,name=until,proto3,enum=stint.v1.UniqueUntil" json:"until,omitempty"`
 	// How long after its end the job still holds the key, 0 to 30 d; with FINISH only. Then the holder may be a job that has
-	// ended, even one whose record is past its retention. DeleteJobs frees the key. Absent: it is free at the end.
+	// ended, even one whose record is past its retention. DeleteJobs frees the key; DeleteQueue does not. Absent: it is free
+	// at the end.
 	Ttl *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// What becomes of the job if another one holds the key; absent means RETURN_EXISTING.
 	OnConflict    OnConflict `protobuf:"varint,4,opt,name=on_conflict,json=onConflict,proto3,enum=stint.v1.OnConflict" json:"on_conflict,omitempty"`
