@@ -60,6 +60,15 @@ func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, er
 	if err != nil {
 		return nil, err
 	}
+	if len(payload) != j.Spec.PayloadSize { // it was replaced since it was read, or deleted
+		newer, err := r.Load([]uint64{j.Seq})
+		if err != nil {
+			return nil, err
+		}
+		if newer[0] != nil && newer[0].Version > j.Version {
+			return wireJob(r, newer[0], view)
+		}
+	}
 	m.Payload = wirePayload(payload, j.Spec.ContentType)
 	if j.Result != nil {
 		result, err := r.Result(j)

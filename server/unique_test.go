@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -17,6 +18,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
+	"github.com/stintrun/stint/internal/job"
+	"github.com/stintrun/stint/internal/store"
 )
 
 const (
@@ -244,6 +247,46 @@ func TestReplaceRefused(t *testing.T) {
 		}
 		if diff := cmp.Diff(before, r.job(r.id("j")), protocmp.Transform()); diff != "" {
 			t.Error(diff)
+		}
+	})
+}
+
+// meddled is a store in which something happens between the read of a job and that of its payload.
+type meddled struct {
+	store.Store
+	meanwhile func()
+}
+
+// View implements store.Store.
+func (m *meddled) View(ctx context.Context, fn func(store.Reader) error) error {
+	return m.Store.View(ctx, func(r store.Reader) error { return fn(meddledReader{r, m}) })
+}
+
+type meddledReader struct {
+	store.Reader
+	of *meddled
+}
+
+// Payload implements store.Reader.
+func (r meddledReader) Payload(j *job.Job) ([]byte, error) {
+	if meanwhile := r.of.meanwhile; meanwhile != nil {
+		r.of.meanwhile = nil
+		meanwhile()
+	}
+	return r.Reader.Payload(j)
+}
+
+// TestReplacedWhileRead: a job that is replaced while it is read is shown as it was, or as it is.
+func TestReplacedWhileRead(t *testing.T) {
+	m := &meddled{}
+	inBubble(t, rigConfig{wrap: func(s store.Store) store.Store { m.Store = s; return m }}, func(r *rig) {
+		first, second := only(replacePending), only(replacePending)
+		first.Payload, first.Subject = text(letters(900)), "first"
+		second.Payload, second.Subject = text("small"), "second"
+		r.submit(first)
+		m.meanwhile = func() { r.submit(second) }
+		if j := r.job(first.GetId()); j.GetSubject() != "second" || string(j.GetPayload().GetData()) != "small" {
+			t.Errorf("shown as %v", j)
 		}
 	})
 }
