@@ -47,6 +47,9 @@ type Job struct {
 	Limits []*stintv1.LimitUse
 	// FairnessKey says whose turn it takes (a tenant): the keys of a queue take turns, by the weights of its policy.
 	FairnessKey string
+	// Unique makes it the only job of its queue with a key, and says what becomes of it if another job holds the key; nil
+	// means that it has none.
+	Unique *stintv1.Unique
 }
 
 // Submitted is the answer to one submitted job.
@@ -55,11 +58,23 @@ type Submitted struct {
 	ID string
 	// Existing is true if the job was stored before, by an earlier submit with the same id and content.
 	Existing bool
-	// State is where the job stands as of the answer.
+	// Holder is the job that holds the unique key, if the job was not stored for that: then ID names no job. If Err is nil,
+	// Holder was left alone or, if Replaced is true, has the content of the job now.
+	Holder   string
+	Replaced bool
+	// State is where the job stands as of the answer; where Holder stands, if that is set.
 	State stintv1.JobState
 	// Err is why the job was not stored: an *ItemError if the server, or a check before sending, refused it; another
 	// error if no answer came, and then the job may be stored: submit it again with this ID to find out.
 	Err error
+}
+
+// Job is the job that stands for what was submitted: Holder if that is set, else ID.
+func (s Submitted) Job() string {
+	if s.Holder != "" {
+		return s.Holder
+	}
+	return s.ID
 }
 
 // spec converts the job, with its id chosen and ctx's trace. A job that no message can carry is an error of its own, so
@@ -77,6 +92,7 @@ func (j Job) spec(ctx context.Context) (*stintv1.JobSpec, *ItemError) {
 		Subject:      j.Subject,
 		Limits:       j.Limits,
 		FairnessKey:  j.FairnessKey,
+		Unique:       j.Unique,
 		TraceContext: inject(ctx),
 	}
 	if len(j.Payload) > 0 || j.ContentType != "" {
@@ -105,7 +121,12 @@ func (j Job) spec(ctx context.Context) (*stintv1.JobSpec, *ItemError) {
 // unsendable checks for what protobuf or gRPC would refuse with the whole message.
 func (j Job) unsendable(spec *stintv1.JobSpec) *ItemError {
 	for _, text := range [...]struct{ field, value string }{
-		{"id", j.ID}, {"queue", j.Queue}, {"payload.content_type", j.ContentType}, {"subject", j.Subject}, {"fairness_key", j.FairnessKey},
+		{"id", j.ID},
+		{"queue", j.Queue},
+		{"payload.content_type", j.ContentType},
+		{"subject", j.Subject},
+		{"fairness_key", j.FairnessKey},
+		{"unique.key", j.Unique.GetKey()},
 	} {
 		if !utf8.ValidString(text.value) {
 			return invalid(text.field, "not valid UTF-8")
@@ -139,7 +160,7 @@ func invalid(field, message string) *ItemError {
 // size estimates a spec's bytes on the wire from above, for far less than counting them costs.
 func size(spec *stintv1.JobSpec) int {
 	n := 256 + len(spec.Id) + len(spec.Queue) + len(spec.Payload.GetData()) + len(spec.Payload.GetContentType()) +
-		len(spec.Subject) + len(spec.FairnessKey) + len(spec.TraceContext.GetTracestate())
+		len(spec.Subject) + len(spec.FairnessKey) + len(spec.TraceContext.GetTracestate()) + len(spec.Unique.GetKey())
 	for key, value := range spec.Labels {
 		n += 16 + len(key) + len(value)
 	}
@@ -154,6 +175,8 @@ func submitted(index int, result *stintv1.SubmitResult) Submitted {
 	s := Submitted{
 		ID:       result.GetId(),
 		Existing: result.GetStatus() == stintv1.SubmitStatus_SUBMIT_STATUS_EXISTING,
+		Holder:   result.GetHolderId(),
+		Replaced: result.GetStatus() == stintv1.SubmitStatus_SUBMIT_STATUS_REPLACED,
 		State:    result.GetState(),
 	}
 	if e := itemError(result.GetError()); e != nil {

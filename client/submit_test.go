@@ -46,7 +46,7 @@ func TestSubmitSendsTheWholeJob(t *testing.T) {
 		answers, err := c.Submit(ctx, Job{
 			Queue: "q", Payload: []byte("p"), ContentType: "text/plain", Priority: stintv1.Priority_PRIORITY_HIGH, RunAt: at,
 			StartBy: at.Add(time.Hour), Lease: time.Minute, Timeout: time.Hour, Retry: &stintv1.RetryPolicy{MaxAttempts: 3},
-			Labels: map[string]string{"k": "v"}, Subject: "s",
+			Labels: map[string]string{"k": "v"}, Subject: "s", Unique: &stintv1.Unique{Key: "u"},
 		})
 		if err != nil || answers[0].Err != nil || answers[0].Existing || answers[0].State != stintv1.JobState_JOB_STATE_READY {
 			t.Fatalf("Submit: %+v, %v", answers, err)
@@ -59,7 +59,7 @@ func TestSubmitSendsTheWholeJob(t *testing.T) {
 			Payload:  &stintv1.Payload{Content: &stintv1.Payload_Data{Data: []byte("p")}, ContentType: "text/plain"},
 			Priority: stintv1.Priority_PRIORITY_HIGH, Start: &stintv1.JobSpec_RunAt{RunAt: timestamppb.New(at)},
 			StartBy: timestamppb.New(at.Add(time.Hour)), Lease: seconds(60), Timeout: seconds(3600), Retry: &stintv1.RetryPolicy{MaxAttempts: 3},
-			Labels: map[string]string{"k": "v"}, Subject: "s",
+			Labels: map[string]string{"k": "v"}, Subject: "s", Unique: &stintv1.Unique{Key: "u"},
 			TraceContext: &stintv1.TraceContext{Traceparent: "00-01000000000000000000000000000000-0200000000000000-01"},
 		}
 		if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
@@ -89,6 +89,41 @@ func TestSubmitRepeatsUnderTheSameIDs(t *testing.T) {
 		}
 		if len(ids) != 4 || len(slices.Compact(ids)) != 1 || ids[0] != answers[0].ID {
 			t.Errorf("ids sent: %q; want four times the same", ids)
+		}
+	})
+}
+
+// TestSubmitMeetsAHolder: the answer says whose key it is, and what became of that job.
+func TestSubmitMeetsAHolder(t *testing.T) {
+	bubble(t, func(t *testing.T, s *scripted, c *Client) {
+		statuses := []stintv1.SubmitStatus{
+			stintv1.SubmitStatus_SUBMIT_STATUS_CREATED, stintv1.SubmitStatus_SUBMIT_STATUS_KEY_HELD, stintv1.SubmitStatus_SUBMIT_STATUS_REPLACED, 0,
+		}
+		s.submitJobs = func(req *stintv1.SubmitJobsRequest) (*stintv1.SubmitJobsResponse, error) {
+			results := created(req.Jobs)
+			for i, status := range statuses {
+				if results[i].Status = status; i > 0 {
+					results[i].HolderId = "h"
+				}
+			}
+			results[3].Error = &stintv1.ItemError{Reason: stintv1.Reason_REASON_UNIQUE_CONFLICT}
+			return &stintv1.SubmitJobsResponse{Results: results}, nil
+		}
+		u := &stintv1.Unique{Key: "u"}
+		got, err := c.Submit(t.Context(), Job{ID: "a", Unique: u}, Job{ID: "b", Unique: u}, Job{ID: "c", Unique: u}, Job{ID: "d", Unique: u}, Job{ID: "e", Unique: &stintv1.Unique{Key: "\xff"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var jobs []string
+		for _, s := range got[:4] {
+			jobs = append(jobs, fmt.Sprint(s.ID, " ", s.Job(), " ", s.Replaced, " ", ReasonOf(s.Err)))
+		}
+		want := []string{"a a false REASON_UNSPECIFIED", "b h false REASON_UNSPECIFIED", "c h true REASON_UNSPECIFIED", "d h false REASON_UNIQUE_CONFLICT"}
+		if diff := cmp.Diff(want, jobs); diff != "" {
+			t.Error(diff)
+		}
+		if e, ok := errors.AsType[*ItemError](got[4].Err); !ok || e.Field != "unique.key" {
+			t.Errorf("a key that is not UTF-8: %v", got[4].Err)
 		}
 	})
 }

@@ -34,11 +34,12 @@ type submission struct {
 
 // result is what became of one submission.
 type result struct {
-	job     *job.Job // made now or known before; nil if refused, or known by its state only
-	created bool
-	state   job.State
-	policy  job.Policy
-	err     error
+	status stintv1.SubmitStatus
+	job    *job.Job // made now; nil if it was not
+	holder job.ID   // of its unique key, if that is another job
+	state  job.State
+	policy job.Policy // zero: none to tell
+	err    error
 }
 
 // newBatch checks and converts the jobs of a message.
@@ -140,14 +141,16 @@ func (b *batch) submit(tx store.Tx) error {
 		if !item.made {
 			known, found = found[0], found[1:]
 		}
-		if first := &b.results[item.first]; item.first != i && first.created {
+		if first := &b.results[item.first]; item.first != i && first.job != nil {
 			known.Job = first.job
 		}
 		switch {
 		case known.Job != nil:
-			b.results[i] = existing(tx, item.spec, known.Job)
+			if b.results[i], err = run.existing(item.spec, known.Job); err != nil {
+				return err
+			}
 		case known.State != job.StateNone: // nothing is left to compare with
-			b.results[i] = result{state: known.State, policy: job.Effective(item.spec, job.Policy{})}
+			b.results[i] = result{status: stintv1.SubmitStatus_SUBMIT_STATUS_EXISTING, state: known.State, policy: job.Effective(item.spec, job.Policy{})}
 		default:
 			if b.results[i], err = run.create(item); err != nil {
 				return err
@@ -167,12 +170,19 @@ type submitRun struct {
 	plainOf *store.Queue // the queue whose policy in force is plain
 	plain   job.Policy
 	change  [1]store.Change
+
+	replaced bool // a job was: those that were found before may not be the newest versions
 }
 
 // create stores a new job, or says why not.
 func (r *submitRun) create(item *submission) (result, error) {
 	if made, ok := item.spec.ID.V7Time(); ok && !item.made && !made.After(r.horizon) {
 		return result{err: errIDTooOld}, nil
+	}
+	if item.spec.Unique != nil {
+		if answer, held, err := r.meetHolder(item); held || err != nil {
+			return answer, err
+		}
 	}
 	if r.full {
 		return result{err: errStorageFull}, nil
@@ -191,7 +201,7 @@ func (r *submitRun) create(item *submission) (result, error) {
 		r.queue = queue
 	}
 	j := job.New(item.startingFrom(r.now), r.now)
-	answer := result{job: j, created: true, state: j.State, policy: r.policyOf(j.Spec)}
+	answer := result{status: stintv1.SubmitStatus_SUBMIT_STATUS_CREATED, job: j, state: j.State, policy: r.policyOf(j.Spec)}
 	r.change[0].New = j
 	err := r.tx.Put(r.change[:]...)
 	if errors.Is(err, store.ErrFull) { // it has become full just now
@@ -213,15 +223,18 @@ func (r *submitRun) policyOf(s *job.Spec) job.Policy {
 }
 
 // existing answers for an id that a job has.
-func existing(r store.Reader, asked *job.Spec, j *job.Job) result {
+func (r *submitRun) existing(asked *job.Spec, j *job.Job) (result, error) {
 	if asked.Digest != j.Spec.Digest {
-		return result{err: errIDConflict}
+		return result{err: errIDConflict}, nil
 	}
-	var policy job.Policy
-	if q := r.Queue(j.Spec.Queue); q != nil {
-		policy = q.Policy
+	if r.replaced {
+		newest, err := r.tx.Load([]uint64{j.Seq})
+		if err != nil {
+			return result{}, err
+		}
+		j = newest[0]
 	}
-	return result{job: j, state: j.State, policy: job.Effective(j.Spec, policy)}
+	return result{status: stintv1.SubmitStatus_SUBMIT_STATUS_EXISTING, state: j.State, policy: job.Effective(j.Spec, policyOf(r.tx, j))}, nil
 }
 
 // startingFrom is the job to store when it is received at now: a delay counts from there.
@@ -240,28 +253,30 @@ func (b *batch) answers(m *metrics) []*stintv1.SubmitResult {
 	answers := make([]*stintv1.SubmitResult, len(b.results))
 	var policy job.Policy
 	var shared *stintv1.JobPolicy // most jobs of a message have the same
-	var created, repeated uint64
+	var statuses submitCounts
 	for i := range b.results {
 		r, a := &b.results[i], &all[i]
 		answers[i] = a
 		a.Id = b.items[i].id
+		if r.holder != (job.ID{}) {
+			a.HolderId, a.State = r.holder.String(), stintv1.JobState(r.state)
+			if b.items[i].made { // an id that names nothing
+				a.Id = ""
+			}
+		}
 		if r.err != nil {
 			a.Error = itemError(i, r.err)
 			m.refused(a.Error.Reason)
 			continue
 		}
-		if shared == nil || r.policy != policy {
-			policy, shared = r.policy, wirePolicy(r.policy)
+		if r.policy != policy {
+			if policy, shared = r.policy, nil; policy != (job.Policy{}) {
+				shared = wirePolicy(policy)
+			}
 		}
-		a.State, a.Policy = stintv1.JobState(r.state), shared
-		if r.created {
-			a.Status = stintv1.SubmitStatus_SUBMIT_STATUS_CREATED
-			created++
-		} else {
-			a.Status = stintv1.SubmitStatus_SUBMIT_STATUS_EXISTING
-			repeated++
-		}
+		a.Status, a.State, a.Policy = r.status, stintv1.JobState(r.state), shared
+		statuses[r.status]++
 	}
-	m.submitted(created, repeated)
+	m.submitted(&statuses)
 	return answers
 }

@@ -85,7 +85,6 @@ func (s *Server) changeNamed(ctx context.Context, m jobsRequest, do step) ([]cha
 			return err
 		}
 		now := make(map[job.ID]*job.Job, len(ids)) // the versions that earlier items left
-		var changes []store.Change
 		for i, id := range ids {
 			c, j := &changed[i], found[i].Job
 			c.id = asked[i]
@@ -98,27 +97,30 @@ func (s *Server) changeNamed(ctx context.Context, m jobsRequest, do step) ([]cha
 			case j == nil:
 				c.err, c.state = errJobNotFound, found[i].State
 			default:
-				changes = c.take(tx, j, do, changes)
+				if err := c.take(tx, j, do); err != nil {
+					return err
+				}
 				now[id] = c.job
 			}
 		}
-		return tx.Put(changes...)
+		return nil
 	})
 	return changed, err
 }
 
-// take notes what do makes of j. If that is another version, it is added to the changes.
-func (c *changedJob) take(r store.Reader, j *job.Job, do step, changes []store.Change) []store.Change {
-	next, effect, err := do(r, j)
+// take notes what do makes of j. If that is another version, it is put, so that the steps of other jobs see it.
+func (c *changedJob) take(tx store.Tx, j *job.Job, do step) error {
+	next, effect, err := do(tx, j)
 	if c.effect, c.err = effect, err; err != nil {
 		next = j
-	} else if next != j {
-		changes = append(changes, store.Change{Old: j, New: next})
 	}
 	if c.job = next; next != nil {
 		c.state = next.State
 	}
-	return changes
+	if next == j {
+		return nil
+	}
+	return tx.Put(store.Change{Old: j, New: next})
 }
 
 // changeSelected puts what do makes of the next page of jobs that the filter selects, and moves reach behind them. The
@@ -145,17 +147,19 @@ func (s *Server) changeSelected(ctx context.Context, m jobsRequest, r *reach, d 
 		if err != nil {
 			return err
 		}
-		var changes []store.Change
 		for _, j := range jobs {
 			if j == nil || !d.selects(&filter, j) {
 				continue
 			}
 			c := changedJob{id: j.Spec.ID.String()}
-			if changes = c.take(tx, j, d.step, changes); c.err == nil {
+			if err := c.take(tx, j, d.step); err != nil {
+				return err
+			}
+			if c.err == nil {
 				changed = append(changed, c)
 			}
 		}
-		return tx.Put(changes...)
+		return nil
 	})
 	return changed, err
 }

@@ -122,6 +122,7 @@ func specFrom(m *stintv1.JobSpec) job.Spec {
 		Limits:   usesFrom(m.GetLimits()),
 
 		FairnessKey: m.GetFairnessKey(),
+		Unique:      uniqueFrom(m.GetUnique()),
 	}
 	if m.GetRetry() != nil {
 		s.Retry = new(retryFrom(m.GetRetry()))

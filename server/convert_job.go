@@ -49,6 +49,7 @@ func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, er
 		Timeout:      wireTimeout(j.Spec.Timeout),
 		Limits:       wireUses(j.Spec.Limits),
 		FairnessKey:  j.Spec.FairnessKey,
+		Unique:       wireUnique(j, r.Now()),
 	}
 	if j.State == job.Running {
 		m.Run = wireRun(&j.Run)
@@ -59,6 +60,15 @@ func wireJob(r store.Reader, j *job.Job, view stintv1.JobView) (*stintv1.Job, er
 	payload, err := r.Payload(j)
 	if err != nil {
 		return nil, err
+	}
+	if len(payload) != j.Spec.PayloadSize { // it was replaced since it was read, or deleted
+		newer, err := r.Load([]uint64{j.Seq})
+		if err != nil {
+			return nil, err
+		}
+		if newer[0] != nil && newer[0].Version > j.Version {
+			return wireJob(r, newer[0], view)
+		}
 	}
 	m.Payload = wirePayload(payload, j.Spec.ContentType)
 	if j.Result != nil {

@@ -39,6 +39,10 @@ const (
 	tagTimeout     = 22
 	tagLimit       = 23
 	tagFairness    = 24
+	tagUnique      = 25
+	tagUntil       = 26
+	tagTTL         = 27
+	tagOnConflict  = 28
 )
 
 // digest is what a repeated id is compared by: a hash of the fields as they were sent, without id and trace context.
@@ -78,6 +82,12 @@ func digest(m *stintv1.JobSpec, payload []byte, uses []job.LimitUse, scratch *[]
 	}
 	if m.GetFairnessKey() != "" {
 		b = appendField(b, tagFairness, m.GetFairnessKey())
+	}
+	if u := m.GetUnique(); u != nil {
+		b = appendField(b, tagUnique, u.GetKey())
+		b = appendNumber(b, tagUntil, uint64(u.GetUntil()))
+		b = appendDuration(b, tagTTL, u.GetTtl())
+		b = appendNumber(b, tagOnConflict, uint64(u.GetOnConflict()))
 	}
 	*scratch = b
 	sum := sha256.Sum256(b)

@@ -50,8 +50,12 @@ func wholeSpec() *stintv1.JobSpec {
 			Initial: &durationpb.Duration{Seconds: 1, Nanos: 7}, Max: &durationpb.Duration{Seconds: 60, Nanos: 7}, Multiplier: 3,
 		}}, Deadline: &durationpb.Duration{Seconds: 99, Nanos: 7}, OnFailure: stintv1.OnFailure_ON_FAILURE_PARK, InterruptDelay: &durationpb.Duration{Seconds: 9, Nanos: 7}},
 		Labels: map[string]string{"customer": "42", "a": "b"}, Subject: "order/4711", Timeout: &durationpb.Duration{Seconds: 9, Nanos: 7},
-		Limits:       []*stintv1.LimitUse{{Name: "gpu", Key: "a", Units: 2}, {Name: "db"}},
-		FairnessKey:  "acme",
+		FairnessKey: "acme",
+		Limits:      []*stintv1.LimitUse{{Name: "gpu", Key: "a", Units: 2}, {Name: "db"}},
+		Unique: &stintv1.Unique{
+			Key: "order/4711", Until: stintv1.UniqueUntil_UNIQUE_UNTIL_FINISH, Ttl: &durationpb.Duration{Seconds: 9, Nanos: 7},
+			OnConflict: stintv1.OnConflict_ON_CONFLICT_REJECT,
+		},
 		TraceContext: &stintv1.TraceContext{Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Tracestate: "a=b"},
 	}
 }
@@ -108,18 +112,24 @@ var digests = []struct {
 	{"all that there was before limits", "49c5fbf0f00ae81bdd2bbe41469e9b13", secondSpec()},
 	{"all that there was before fairness keys", "e38809bed08ffe67f4019b134649a28b", thirdSpec()},
 	{"a fairness key", "d15a0f2347393f894b0a0642b0a5e11b", &stintv1.JobSpec{Queue: "q", FairnessKey: "a"}},
-	{"all", "110269770c3aaae0c59ce97ecb755748", wholeSpec()},
+	{"all that there was before unique keys", "110269770c3aaae0c59ce97ecb755748", fourthSpec()},
+	{"a unique key", "eb6faf5f7853807bc5c4508ca4097814", &stintv1.JobSpec{Queue: "q", Unique: &stintv1.Unique{Key: "a"}}},
+	{"a unique key until", "17659b3c39182fc4f709ce7559b11e0d", &stintv1.JobSpec{Queue: "q", Unique: &stintv1.Unique{Key: "a", Until: stintv1.UniqueUntil_UNIQUE_UNTIL_START}}},
+	{"a unique key with a ttl", "1f0097e03404abc94d5abf7e0c4fab79", &stintv1.JobSpec{Queue: "q", Unique: &stintv1.Unique{Key: "a", Ttl: durationpb.New(time.Second)}}},
+	{"a unique key with a policy", "01258d0993dd13ea26783254b35093a2", &stintv1.JobSpec{Queue: "q", Unique: &stintv1.Unique{Key: "a", OnConflict: stintv1.OnConflict_ON_CONFLICT_REJECT}}},
+	{"all", "b5e03fdb73aa3a196bbb412565ad8f6d", wholeSpec()},
 }
 
 // firstSpec is wholeSpec without what came later.
 func firstSpec() *stintv1.JobSpec {
 	m := wholeSpec()
 	m.Retry.Deadline, m.Retry.OnFailure, m.Retry.InterruptDelay = nil, 0, nil
-	m.Timeout, m.Limits, m.FairnessKey = nil, nil, ""
+	m.Timeout, m.Limits, m.FairnessKey, m.Unique = nil, nil, "", nil
 	return m
 }
 
-// secondSpec is the same without limits, which came after the rest, and thirdSpec without fairness keys, which came then.
+// secondSpec is the same without limits, which came after the rest, thirdSpec without fairness keys and fourthSpec without unique
+// keys, which came then.
 func secondSpec() *stintv1.JobSpec {
 	m := thirdSpec()
 	m.Limits = nil
@@ -127,8 +137,14 @@ func secondSpec() *stintv1.JobSpec {
 }
 
 func thirdSpec() *stintv1.JobSpec {
-	m := wholeSpec()
+	m := fourthSpec()
 	m.FairnessKey = ""
+	return m
+}
+
+func fourthSpec() *stintv1.JobSpec {
+	m := wholeSpec()
+	m.Unique = nil
 	return m
 }
 

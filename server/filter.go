@@ -49,6 +49,7 @@ type jobFilter struct {
 	states       [job.NumberOfStates]bool
 	labels       map[string]string
 	subject      string
+	unique       string
 	from, before time.Time // zero: open
 }
 
@@ -57,6 +58,7 @@ func filterFrom(m *stintv1.JobFilter) jobFilter {
 		queue:   parsePattern(m.GetQueue()),
 		labels:  m.GetLabels(),
 		subject: m.GetSubject(),
+		unique:  m.GetUniqueKey(),
 	}
 	for state := range f.states {
 		f.states[state] = len(m.GetStates()) == 0
@@ -75,7 +77,7 @@ func filterFrom(m *stintv1.JobFilter) jobFilter {
 
 // byQueue reports whether the filter asks for queues and states only, of which the store keeps counts.
 func (f *jobFilter) byQueue() bool {
-	return len(f.labels) == 0 && f.subject == "" && f.from.IsZero() && f.before.IsZero()
+	return len(f.labels) == 0 && f.subject == "" && f.unique == "" && f.from.IsZero() && f.before.IsZero()
 }
 
 // everything reports whether the filter leaves no job out.
@@ -88,6 +90,9 @@ func (f *jobFilter) matches(j *job.Job) bool {
 		return false
 	}
 	if f.subject != "" && j.Spec.Subject != f.subject {
+		return false
+	}
+	if f.unique != "" && (j.Spec.Unique == nil || j.Spec.Unique.Key != f.unique) {
 		return false
 	}
 	for key, value := range f.labels {

@@ -228,6 +228,9 @@ func (s *Server) RetryJobs(ctx context.Context, m *stintv1.RetryJobsRequest) (*s
 		query: &stintv1.RetryJobsRequest{Filter: m.GetFilter()},
 		step: func(r store.Reader, j *job.Job) (*job.Job, job.InterruptEffect, error) {
 			next, err := j.RetryBy(r.Now(), by)
+			if err == nil {
+				err = refuseKey(r, j, next)
+			}
 			return next, 0, err
 		},
 	})

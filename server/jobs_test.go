@@ -304,9 +304,9 @@ func TestFilters(t *testing.T) {
 		start := time.Now()
 		for i, s := range []*stintv1.JobSpec{
 			{Queue: "media"},
-			{Queue: "media/a", Labels: map[string]string{"x": "1", "y": "1"}, Subject: "order/1"},
+			{Queue: "media/a", Labels: map[string]string{"x": "1", "y": "1"}, Subject: "order/1", Unique: &stintv1.Unique{Key: "k"}},
 			{Queue: "media/a/b", Labels: map[string]string{"x": "1"}, Subject: "order/2"},
-			{Queue: "media2", Labels: map[string]string{"x": "2", "empty": ""}, Subject: "order"},
+			{Queue: "media2", Labels: map[string]string{"x": "2", "empty": ""}, Subject: "order", Unique: &stintv1.Unique{Key: "k"}},
 			{Queue: "p", Start: &stintv1.JobSpec_Delay{Delay: durationpb.New(time.Hour)}},
 		} {
 			r.addSpec(string(rune('a'+i)), s)
@@ -328,6 +328,9 @@ func TestFilters(t *testing.T) {
 			{"a e", &stintv1.JobFilter{States: []stintv1.JobState{cancelled, runningS}}},
 			{"b c", &stintv1.JobFilter{Queue: "media/*", States: []stintv1.JobState{ready}}},
 			{"b c", &stintv1.JobFilter{Labels: map[string]string{"x": "1"}}},
+			{"b d", &stintv1.JobFilter{UniqueKey: "k"}},
+			{"b", &stintv1.JobFilter{UniqueKey: "k", Queue: "media/*"}},
+			{"", &stintv1.JobFilter{UniqueKey: "kk"}},
 			{"b", &stintv1.JobFilter{Labels: map[string]string{"x": "1", "y": "1"}}},
 			{"d", &stintv1.JobFilter{Labels: map[string]string{"empty": ""}}},
 			{"", &stintv1.JobFilter{Labels: map[string]string{"z": ""}}},

@@ -134,6 +134,12 @@ func TestSubmitLimits(t *testing.T) {
 	labelled := spec(func(s *stintv1.JobSpec, v int) { s.Labels = labels(v) })
 	fairnessKey := spec(func(s *stintv1.JobSpec, v int) { s.FairnessKey = letters(v) })
 	subject := spec(func(s *stintv1.JobSpec, v int) { s.Subject = letters(v) })
+	unique := spec(func(s *stintv1.JobSpec, v *stintv1.Unique) { s.Unique = v })
+	until := spec(func(s *stintv1.JobSpec, v stintv1.UniqueUntil) { s.Unique = &stintv1.Unique{Key: "k", Until: v} })
+	ttl := spec(func(s *stintv1.JobSpec, v *durationpb.Duration) { s.Unique = &stintv1.Unique{Key: "k", Ttl: v} })
+	onConflict := spec(func(s *stintv1.JobSpec, v stintv1.OnConflict) {
+		s.Unique = &stintv1.Unique{Key: letters(int(v) + 9), OnConflict: v}
+	})
 	trace := spec(func(s *stintv1.JobSpec, v int) { s.TraceContext = &stintv1.TraceContext{Tracestate: letters(v)} })
 
 	jsonText := &stintv1.Payload{Content: &stintv1.Payload_Json{Json: structpb.NewStringValue(letters(1<<20 - 2))}}
@@ -171,6 +177,14 @@ func TestSubmitLimits(t *testing.T) {
 		},
 		{field: "fairness_key", at: tries(fairnessKey, 200), beyond: tries(fairnessKey, 201)},
 		{field: "subject", at: tries(subject, 256), beyond: tries(subject, 257)},
+		{
+			field: "unique.key", at: tries(unique, &stintv1.Unique{Key: "k"}, &stintv1.Unique{Key: letters(200)}),
+			beyond: tries(unique, &stintv1.Unique{}, &stintv1.Unique{Key: letters(201)}),
+		},
+		{field: "unique.until", at: tries(until, 0, 1, 2), beyond: tries(until, 3, -1)},
+		{field: "unique.ttl", at: tries(ttl, durations(0, 30*day)...), beyond: tries(ttl, badDurations(-1, 30*day+1)...)},
+		{field: "unique.ttl", beyond: tries(unique, &stintv1.Unique{Key: "k", Until: stintv1.UniqueUntil_UNIQUE_UNTIL_START, Ttl: durationpb.New(0)})},
+		{field: "unique.on_conflict", at: tries(onConflict, 0, 1, 2, 3), beyond: tries(onConflict, 4, -1)},
 		{field: "trace_context.tracestate", at: tries(trace, 512), beyond: tries(trace, 513)},
 	}, policy("retry")...))
 }
@@ -355,6 +369,10 @@ func TestJobLimits(t *testing.T) {
 		{
 			field: "filter.subject", at: filters(func(f *stintv1.JobFilter) { f.Subject = letters(256) }),
 			beyond: filters(func(f *stintv1.JobFilter) { f.Subject = letters(257) }),
+		},
+		{
+			field: "filter.unique_key", at: filters(func(f *stintv1.JobFilter) { f.UniqueKey = letters(200) }),
+			beyond: filters(func(f *stintv1.JobFilter) { f.UniqueKey = letters(201) }),
 		},
 		{field: "filter.submitted_from", at: each(from, []*timestamppb.Timestamp{at(0, 0), at(lastTime, 0)}), beyond: each(from, noTimes)},
 		{field: "filter.submitted_before", at: each(before, []*timestamppb.Timestamp{at(0, 0), at(lastTime, 0)}), beyond: each(before, noTimes)},

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strconv"
@@ -27,11 +28,14 @@ const queuesShown = 1000
 
 // metrics is what the server counts. What the store knows is read from it when it is asked for.
 type metrics struct {
-	created, repeated atomic.Uint64
-	refusals          [int(stintv1.Reason_REASON_INTERNAL) + 1]atomic.Uint64 // by reason
-	mu                sync.Mutex
-	calls             map[call]uint64
+	taken    [len(submitCounts{})]atomic.Uint64 // by status
+	refusals []atomic.Uint64                    // by reason
+	mu       sync.Mutex
+	calls    map[call]uint64
 }
+
+// submitCounts is how many jobs were answered with each status.
+type submitCounts [int(stintv1.SubmitStatus_SUBMIT_STATUS_REPLACED) + 1]uint64
 
 // call names a series: a full method and what it ended with.
 type call struct {
@@ -39,12 +43,18 @@ type call struct {
 	code   codes.Code
 }
 
-func newMetrics() *metrics { return &metrics{calls: map[call]uint64{}} }
+func newMetrics() *metrics {
+	last := slices.Max(slices.Collect(maps.Keys(stintv1.Reason_name)))
+	return &metrics{refusals: make([]atomic.Uint64, last+1), calls: map[call]uint64{}}
+}
 
-// submitted counts jobs that were taken: new ones, and repeats of known ones.
-func (m *metrics) submitted(created, repeated uint64) {
-	m.created.Add(created)
-	m.repeated.Add(repeated)
+// submitted counts jobs that were not refused.
+func (m *metrics) submitted(counts *submitCounts) {
+	for status, n := range counts {
+		if n > 0 {
+			m.taken[status].Add(n)
+		}
+	}
 }
 
 // refused counts an item or a call that was refused.
@@ -104,9 +114,11 @@ func (s *Server) exposeMetrics(ctx context.Context) ([]byte, error) {
 }
 
 func (m *metrics) expose(e *exposition) {
-	e.family("stint_jobs_submitted_total", "counter", "Jobs taken: created, or existing when the id was known with the same content.")
-	e.sample("stint_jobs_submitted_total", float64(m.created.Load()), "status", "created")
-	e.sample("stint_jobs_submitted_total", float64(m.repeated.Load()), "status", "existing")
+	e.family("stint_jobs_submitted_total", "counter", "Jobs answered: created, existing when the id was known with the same content, key_held or replaced when another job held the unique key.")
+	for status := stintv1.SubmitStatus_SUBMIT_STATUS_CREATED; int(status) < len(m.taken); status++ {
+		name := strings.ToLower(strings.TrimPrefix(status.String(), "SUBMIT_STATUS_"))
+		e.sample("stint_jobs_submitted_total", float64(m.taken[status].Load()), "status", name)
+	}
 	e.family("stint_refusals_total", "counter", "Calls and items of calls that were refused, by reason.")
 	for reason := range m.refusals {
 		if n := m.refusals[reason].Load(); n > 0 {

@@ -21,10 +21,11 @@ type pairState struct {
 	reach func(r *rig) string
 }
 
-// pairStates are all states, and those that differ in what may follow. Their job is "j" of queue "q".
-func pairStates() []pairState {
+// pairStates are all states, and those that differ in what may follow. Their job is "j" of queue "q", which may have a
+// unique key.
+func pairStates(unique *stintv1.Unique) []pairState {
 	submit := func(r *rig, spec *stintv1.JobSpec) {
-		spec.Queue = "q"
+		spec.Queue, spec.Unique = "q", unique
 		r.addSpec("j", spec)
 	}
 	claimed := func(r *rig) string {
@@ -165,7 +166,7 @@ func replied(what string, e *stintv1.ItemError) string {
 // TestEveryPair crosses the states with the events that come over the wire: what was said, and where the job stands then.
 func TestEveryPair(t *testing.T) {
 	var got strings.Builder
-	for _, state := range pairStates() {
+	for _, state := range pairStates(nil) {
 		fmt.Fprintf(&got, "%s\n", state.name)
 		for _, event := range pairEvents() {
 			inBubble(t, rigConfig{}, func(r *rig) {

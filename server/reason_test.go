@@ -235,6 +235,14 @@ var reasons = map[stintv1.Reason]struct {
 			return r.putLimit(&stintv1.PutLimitRequest{Name: "one-more", Policy: &stintv1.LimitPolicy{MaxUnits: 1}})
 		},
 	},
+	stintv1.Reason_REASON_UNIQUE_CONFLICT: {
+		want: said{code: codes.AlreadyExists, field: "unique.key"},
+		provoke: func(r *rig) said {
+			spec := &stintv1.JobSpec{Queue: "q", Unique: &stintv1.Unique{Key: "k", OnConflict: stintv1.OnConflict_ON_CONFLICT_REJECT}}
+			r.submit(spec)
+			return r.submitOne(spec)
+		},
+	},
 	stintv1.Reason_REASON_INTERRUPT_TOO_LATE: {
 		want: said{code: codes.FailedPrecondition},
 		provoke: func(r *rig) said {

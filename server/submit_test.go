@@ -101,6 +101,7 @@ func TestJobRoundTrip(t *testing.T) {
 			Labels:       map[string]string{"customer": "42"},
 			Subject:      "order/4711",
 			TraceContext: trace,
+			Unique:       &stintv1.Unique{Key: "4711", Ttl: durationpb.New(time.Hour)},
 		}
 		policy := r.submit(spec)[0].GetPolicy()
 		got := r.job(spec.GetId())
@@ -120,6 +121,10 @@ func TestJobRoundTrip(t *testing.T) {
 			Policy:       &stintv1.JobPolicy{Lease: durationpb.New(time.Minute), Retry: retry},
 			TraceContext: trace,
 			Etag:         got.GetEtag(),
+			Unique: &stintv1.UniqueKey{
+				Key: "4711", Until: stintv1.UniqueUntil_UNIQUE_UNTIL_FINISH, Ttl: durationpb.New(time.Hour),
+				OnConflict: stintv1.OnConflict_ON_CONFLICT_RETURN_EXISTING, Held: true,
+			},
 		}
 		if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 			t.Error(diff)
@@ -303,6 +308,7 @@ func TestSubmitInvalidText(t *testing.T) {
 			{"labels", &stintv1.JobSpec{Queue: "q", Labels: map[string]string{"k": bad}}},
 			{"labels", &stintv1.JobSpec{Queue: "q", Labels: map[string]string{bad: "v", "k": "v"}}},
 			{"subject", &stintv1.JobSpec{Queue: "q", Subject: bad}},
+			{"unique.key", &stintv1.JobSpec{Queue: "q", Unique: &stintv1.Unique{Key: bad}}},
 			{"payload.text", &stintv1.JobSpec{Queue: "q", Payload: text(bad)}},
 			{"payload.content_type", &stintv1.JobSpec{Queue: "q", Payload: &stintv1.Payload{Content: &stintv1.Payload_Data{}, ContentType: bad}}},
 			{"payload.json", &stintv1.JobSpec{Queue: "q", Payload: &stintv1.Payload{Content: &stintv1.Payload_Json{Json: structure}}}},

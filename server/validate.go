@@ -251,6 +251,9 @@ func checkJobSpec(m *stintv1.JobSpec) error {
 	if err := checkUses(m.GetLimits()); err != nil {
 		return err
 	}
+	if err := checkUnique(m.GetUnique()); err != nil {
+		return err
+	}
 	return checkText("trace_context.tracestate", m.GetTraceContext().GetTracestate(), tracestateMax)
 }
 
@@ -275,6 +278,9 @@ func checkJobFilter(f *stintv1.JobFilter) error {
 		return err
 	}
 	if err := checkText("filter.subject", f.GetSubject(), subjectMax); err != nil {
+		return err
+	}
+	if err := checkText("filter.unique_key", f.GetUniqueKey(), uniqueKeyMax); err != nil {
 		return err
 	}
 	if err := checkTime("filter.submitted_from", f.GetSubmittedFrom()); err != nil {

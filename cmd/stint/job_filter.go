@@ -14,8 +14,8 @@ import (
 
 // filterFlags are the flags that select jobs.
 type filterFlags struct {
-	queue, subject, since, before string
-	states, labels                []string
+	queue, subject, unique, since, before string
+	states, labels                        []string
 }
 
 func (s *filterFlags) register(g *globals, c *cobra.Command) {
@@ -24,6 +24,7 @@ func (s *filterFlags) register(g *globals, c *cobra.Command) {
 	f.StringArrayVar(&s.states, "state", nil, "only in this state; may be repeated")
 	f.StringArrayVar(&s.labels, "label", nil, "only with this label KEY=VALUE; may be repeated")
 	f.StringVar(&s.subject, "subject", "", "only about this subject")
+	f.StringVar(&s.unique, "unique", "", "only with this unique key, whether they hold it or not")
 	f.StringVar(&s.since, "since", "", "only submitted at this time or later (2026-01-31T15:04:05Z)")
 	f.StringVar(&s.before, "before", "", "only submitted before this time")
 	_ = c.RegisterFlagCompletionFunc("state", completeStates)
@@ -40,7 +41,7 @@ func (s *filterFlags) filter() (*stintv1.JobFilter, error) {
 	if err != nil {
 		return nil, usageError("%w", err)
 	}
-	filter := &stintv1.JobFilter{Queue: s.queue, States: states, Labels: labels, Subject: s.subject}
+	filter := &stintv1.JobFilter{Queue: s.queue, States: states, Labels: labels, Subject: s.subject, UniqueKey: s.unique}
 	for _, t := range []struct {
 		flag, value string
 		to          **timestamppb.Timestamp

@@ -56,6 +56,7 @@ func drawJob(w io.Writer, job *stintv1.Job, now time.Time) {
 	field("Labels", labelText(job.GetLabels()))
 	field("Limits", usesText(job.GetLimits()))
 	field("Fairness key", job.GetFairnessKey())
+	field("Unique", uniqueText(job.GetUnique()))
 	field("Submitted", timeText(job.GetSubmitTime()))
 	field("Due", timeText(job.GetDueTime()))
 	field("Start by", timeText(job.GetStartBy()))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,8 +35,9 @@ type lineSubmitter struct {
 
 	mu       sync.Mutex
 	lines    map[string]int // Line numbers of unanswered jobs.
-	stored   []string       // Kept only to wait for.
+	jobs     []string       // Kept only to wait for.
 	count    int
+	held     int // Jobs that were not stored, for another one holds their key.
 	wait     bool
 	errs     itemErrors
 	writeErr error
@@ -56,6 +58,9 @@ func (g *globals) submitLines(ctx context.Context, c *client.Client, like client
 	stop()
 	took := time.Since(began)
 	fmt.Fprintf(g.stderr, "submitted %d jobs in %s (%.0f/s)\n", s.count, took.Round(time.Millisecond), float64(s.count)/took.Seconds())
+	if s.held > 0 {
+		fmt.Fprintf(g.stderr, "not stored: %s, because another one holds the key\n", jobCount(s.held))
+	}
 	if s.list != nil {
 		err = errors.Join(err, s.list.end())
 	}
@@ -63,7 +68,8 @@ func (g *globals) submitLines(ctx context.Context, c *client.Client, like client
 		return err
 	}
 	if wait {
-		err = g.waitForLines(ctx, c, s.stored)
+		slices.Sort(s.jobs)
+		err = g.waitForLines(ctx, c, slices.Compact(s.jobs)) // one may hold the key of many
 	}
 	if refused := s.errs.exit(); refused != nil {
 		return refused
@@ -117,16 +123,20 @@ func (s *lineSubmitter) answered(answer client.Submitted) {
 	s.bar.done()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.count++
+	if answer.Holder == "" {
+		s.count++
+	} else {
+		s.held++
+	}
 	if s.wait {
-		s.stored = append(s.stored, answer.ID)
+		s.jobs = append(s.jobs, answer.Job())
 	}
 	var err error
 	switch {
 	case s.list != nil:
 		err = s.list.add(submitResult(answer))
 	case s.ids:
-		_, err = fmt.Fprintln(s.g.stdout, answer.ID)
+		_, err = fmt.Fprintln(s.g.stdout, answer.Job())
 	}
 	if s.writeErr == nil {
 		s.writeErr = err

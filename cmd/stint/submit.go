@@ -26,6 +26,7 @@ type submission struct {
 	attempts                 uint32
 	retry                    retryPolicy
 	labels, limits           []string
+	unique                   uniqueFlags
 	lines, wait              bool
 }
 
@@ -40,11 +41,16 @@ With --lines each line of standard input is the payload of a job of its own. The
 first, so that a lost connection or a restarted server costs no job and doubles none. A line that is refused is named on
 standard error, the others go on. The ids go to standard output unless that is a terminal.
 
+With --unique a job is stored only while no other one of its queue holds the key. Else nothing is stored, standard error
+says so, and the id that is printed, or waited for, is that of the job that holds the key; with --on-conflict reject that
+is an error.
+
 With --wait the exit code is the job's outcome (see: stint help exit-codes) and standard output shows its result.
 
 ` + retryHelp,
 		Example: `  stint submit thumbnails --json '{"file": "cat.jpg"}'
   stint submit reports --data @order.xml --subject order/4711 --priority high --wait
+  stint submit reports --unique nightly --on-conflict replace-pending --data @latest.xml
   seq 5000 | stint submit numbers --lines`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeQueues(g, 1),
@@ -92,6 +98,7 @@ func (s *submission) flags(c *cobra.Command) {
 	f.StringArrayVar(&s.limits, "limit", nil,
 		"what its runs take: NAME, NAME=KEY, or NAME*UNITS=KEY of a limit made by \"stint limit put\"; may be repeated")
 	f.StringVar(&s.fairnessKey, "fairness-key", "", "whose turn it takes (a tenant): the keys of a queue take turns, see \"stint queue set --weight\"")
+	s.unique.register(c)
 	c.MarkFlagsMutuallyExclusive("json", "data", "lines")
 	c.MarkFlagsMutuallyExclusive("run-at", "delay")
 	c.MarkFlagsMutuallyExclusive("id", "lines")
@@ -121,6 +128,9 @@ func (s *submission) job(queue string, stdin io.Reader) (client.Job, error) {
 		return job, err
 	}
 	if job.Limits, err = parseUses(s.limits); err != nil {
+		return job, err
+	}
+	if job.Unique, err = s.unique.unique(); err != nil {
 		return job, err
 	}
 	if job.RunAt, err = parseTime("run-at", s.runAt); err != nil {
@@ -187,19 +197,25 @@ func (g *globals) submitOne(ctx context.Context, c *client.Client, job client.Jo
 	if err != nil {
 		return err
 	}
+	tellHolder(g.stderr, answer)
 	result := submitResult(answer)
 	return g.print(&stintv1.SubmitJobsResponse{Results: []*stintv1.SubmitResult{result}}, []proto.Message{result}, func(w io.Writer) {
-		fmt.Fprintln(w, answer.ID)
+		fmt.Fprintln(w, answer.Job())
 	})
 }
 
 // submitResult is an answer as it came over the wire.
 func submitResult(s client.Submitted) *stintv1.SubmitResult {
 	status := stintv1.SubmitStatus_SUBMIT_STATUS_CREATED
-	if s.Existing {
+	switch {
+	case s.Existing:
 		status = stintv1.SubmitStatus_SUBMIT_STATUS_EXISTING
+	case s.Replaced:
+		status = stintv1.SubmitStatus_SUBMIT_STATUS_REPLACED
+	case s.Holder != "":
+		status = stintv1.SubmitStatus_SUBMIT_STATUS_KEY_HELD
 	}
-	return &stintv1.SubmitResult{Id: s.ID, Status: status, State: s.State}
+	return &stintv1.SubmitResult{Id: s.ID, Status: status, State: s.State, HolderId: s.Holder}
 }
 
 func (g *globals) submitAndWait(ctx context.Context, c *client.Client, job client.Job) error {
@@ -207,8 +223,10 @@ func (g *globals) submitAndWait(ctx context.Context, c *client.Client, job clien
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(g.stderr, "submitted", answer.ID)
-	ended, err := c.Wait(ctx, answer.ID)
+	if tellHolder(g.stderr, answer); answer.Holder == "" {
+		fmt.Fprintln(g.stderr, "submitted", answer.ID)
+	}
+	ended, err := c.Wait(ctx, answer.Job())
 	if err != nil {
 		return err
 	}

@@ -114,6 +114,11 @@ func TestSubmitRefuses(t *testing.T) {
 		{"q --run-timeout 999us", "--run-timeout 999µs: want 1ms or more"},
 		{"q --run-timeout 90000h", "INVALID_FIELD: timeout: "},
 		{"q --id 4711", "INVALID_FIELD: id: "},
+		{"q --on-conflict reject", "--unique-until, --unique-ttl and --on-conflict go with --unique"},
+		{"q --unique k --unique-until end", "--unique-until \"end\": want one of start, finish"},
+		{"q --unique k --on-conflict fail", "--on-conflict \"fail\": want one of return-existing, reject, replace-pending"},
+		{"q --unique k --unique-until start --unique-ttl 1h", "INVALID_FIELD: unique.ttl: "},
+		{"q --unique k --unique-ttl=-1s", "INVALID_FIELD: unique.ttl: "},
 		{"Q", "INVALID_FIELD: queue: "},
 		{"q --timeout=-1s", "--timeout -1s: must not be negative"},
 	} {

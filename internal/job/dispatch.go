@@ -51,4 +51,5 @@ func (j *Job) accept(now time.Time) {
 	j.Run.State = RunRunning
 	j.Run.AcceptTime = later(now, j.Run.DispatchTime)
 	j.StartBy = time.Time{}
+	j.freeKey()
 }

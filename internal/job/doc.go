@@ -38,6 +38,13 @@
 // place of an attempt. A policy may have failures of class APPLICATION and TIMEOUT end PARKED or FAILED at once, but not
 // under RETRY, and the worker's own word goes first. If an operator has asked to park the job, it is PARKED wherever it would not be terminal.
 //
+// # Unique keys
+//
+// A job may hold a key that no other job of its queue holds: until a worker has accepted its first run, and then never
+// again, or until it is terminal, or for a time after that. [Job.KeyTerm] says so of one job by itself; that two jobs do not
+// hold the same key is for those to see to who submit and reopen. [Job.Replace] gives a job that never had a run what another
+// submit asks for.
+//
 // The two sections that follow are printed from the table of transitions: go test -run TestDoc -update.
 //
 // # Steps
@@ -47,14 +54,14 @@
 //	(new)      ---> SCHEDULED   submit
 //	           `--> READY       submit
 //	SCHEDULED  ---> (deleted)   delete
-//	           `--> READY       due, retry
+//	           `--> READY       due, retry, replace
 //	           `--> PARKED      late failure, park
 //	           `--> SUCCEEDED   late success
 //	           `--> FAILED      late failure
 //	           `--> CANCELLED   interrupt CANCEL
 //	           `--> EXPIRED     start_by
 //	READY      ---> (deleted)   delete
-//	           `--> SCHEDULED   late failure
+//	           `--> SCHEDULED   late failure, replace
 //	           `--> DISPATCHED  dispatch
 //	           `--> BACKOFF     late failure
 //	           `--> PARKED      late failure, park
@@ -133,6 +140,7 @@
 //	park              P       P       .       P       N       P       P       .       .       .       .
 //	retry             R       .       .       .       .       R       R       .       R       R       R
 //	new build         .       .       .       .       .       .       RP      .       .       .       .
+//	replace           SR      SR      K       .       .       .       P       .       .       .       .
 //	delete            -       -       -       .       .       -       -       -       -       -       -
 //
 // A new job, by submit, is one of SR.

@@ -21,6 +21,8 @@ var (
 	ErrDowngrade = errors.New("job: it is interrupted at a higher level")
 	// ErrLevel refuses an interrupt without a known level, and a hard deadline of a run that nobody interrupted.
 	ErrLevel = errors.New("job: an interrupt needs the level RETRY or CANCEL")
+	// ErrHadRun refuses to replace a job that was handed out before.
+	ErrHadRun = errors.New("job: it had a run before")
 )
 
 // IllegalError says that the table of transitions does not have this step.

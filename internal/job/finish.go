@@ -116,6 +116,7 @@ func (j *Job) endLate(t terms, i int, e ending) {
 	}
 	e.note = lateNotes[run.State]
 	j.StartBy = time.Time{}
+	j.freeKey()
 	j.settle(t, interrupt, run, e)
 }
 

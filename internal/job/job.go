@@ -5,7 +5,8 @@ import "time"
 // ID is a job's or a worker instance's id: the 16 bytes of a UUID.
 type ID [16]byte
 
-// Spec is a job as its producer asked for it. It never changes after submit and is shared by all versions of the job.
+// Spec is a job as its producer asked for it. It never changes, and is shared by all versions of the job until another
+// submit replaces it.
 type Spec struct {
 	ID          ID
 	Queue       string
@@ -20,6 +21,7 @@ type Spec struct {
 	Retry       *RetryPolicy  // nil, or zero fields: by the queue
 	Limits      []LimitUse    // what its runs take, in the order of CompareUses
 	FairnessKey string        // whose turn it takes; empty is a key too
+	Unique      *Unique       // nil: it has no unique key
 	Labels      map[string]string
 	Subject     string
 	Traceparent string
@@ -58,9 +60,9 @@ type Job struct {
 	SubmitTime time.Time
 	ReadyTime  time.Time // since when it is READY, or was when it was dispatched; what aging counts from
 	DueTime    time.Time // while SCHEDULED or BACKOFF
-	StartBy    time.Time // zero once a run was accepted, and from the second epoch on
+	StartBy    time.Time // zero once a run was accepted, and once it was reopened
 	EndTime    time.Time // when it became terminal
-	EpochTime  time.Time // when it was reopened last; zero in the first epoch, which began with its submit
+	EpochTime  time.Time // when it was reopened or replaced last; zero: it began with its submit
 
 	// ReadySeq is the place in the lane while READY. A job that becomes READY has 0 here and gets the next number from
 	// the store; one that was never delivered keeps its number and so goes back to the head of its lane.
@@ -79,6 +81,7 @@ type Job struct {
 	Failure    *Failure  // the last failure of this epoch
 	Result     *Result   // of the accepted success
 	Actions    []Action  // of people, oldest first: the last ActionsMax
+	KeyFree    bool      // it held its unique key until its start, and was accepted
 }
 
 // Interrupted is the job's interrupt as it stands; zero if there is none.

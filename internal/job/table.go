@@ -73,7 +73,8 @@ const (
 	EventAcknowledge // the worker acts on it
 	EventPark
 	EventRetry
-	EventBuild // a new build registers
+	EventBuild   // a new build registers
+	EventReplace // a submit takes the place of a job that never had a run
 	EventDelete
 	numberOfEvents
 )
@@ -81,7 +82,7 @@ const (
 var eventNames = [numberOfEvents]string{
 	"none", "submit", "due", "start_by", "unblock", "dispatch", "accept", "undeliver",
 	"success", "failure", "interrupted", "released", "lose", "timeout", "hard deadline", "late success", "late failure",
-	"interrupt RETRY", "interrupt CANCEL", "deliver", "acknowledge", "park", "retry", "new build", "delete",
+	"interrupt RETRY", "interrupt CANCEL", "deliver", "acknowledge", "park", "retry", "new build", "replace", "delete",
 }
 
 // String is the event's name for people.
@@ -132,6 +133,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventInterruptCancel: to(cancelled),
 		EventPark:            to(parked),
 		EventRetry:           to(ready),
+		EventReplace:         to(scheduled, ready),
 		EventDelete:          to(none),
 	},
 	ready: {
@@ -142,6 +144,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventInterruptRetry:  to(ready),
 		EventInterruptCancel: to(cancelled),
 		EventPark:            to(parked),
+		EventReplace:         to(scheduled, ready),
 		EventDelete:          to(none),
 	},
 	blocked: {
@@ -149,6 +152,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventStartBy:         to(expired),
 		EventInterruptRetry:  to(blocked),
 		EventInterruptCancel: to(cancelled),
+		EventReplace:         to(blocked),
 		EventDelete:          to(none),
 	},
 	dispatched: {
@@ -195,6 +199,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventPark:            to(parked),
 		EventRetry:           to(ready),
 		EventBuild:           to(ready, parked),
+		EventReplace:         to(parked),
 		EventDelete:          to(none),
 	},
 	succeeded: {

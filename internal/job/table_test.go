@@ -75,6 +75,12 @@ func acts() []act {
 		{EventPark, func(j *Job) (*Job, error) { return j.Park(hour, By{Reason: "look", Requester: "ops"}) }},
 		{EventRetry, func(j *Job) (*Job, error) { return j.Retry(hour) }},
 		{EventBuild, func(j *Job) (*Job, error) { return j.ReleaseByBuild(hour, "b2") }},
+		{EventReplace, func(j *Job) (*Job, error) { return j.Replace(hour, spec()) }},
+		{EventReplace, func(j *Job) (*Job, error) {
+			s := spec()
+			s.RunAt = at(2 * time.Hour)
+			return j.Replace(hour, s)
+		}},
 	}
 	for event, outcomes := range map[Event][]Outcome{
 		EventSuccess:     {success()},
@@ -165,7 +171,7 @@ func TestEveryPair(t *testing.T) {
 			case err != nil && next != nil:
 				t.Errorf("%s in %s answers a job and %v", event, j.phase(), err)
 			case err != nil && legal != 0 && !errors.Is(err, errSuperseded) && !errors.Is(err, ErrLevel) &&
-				!errors.Is(err, ErrDowngrade):
+				!errors.Is(err, ErrDowngrade) && !errors.Is(err, ErrHadRun):
 				t.Errorf("%s in %s: %v", event, j.phase(), err)
 			case err == nil && legal == 0 && next.Version != j.Version:
 				t.Errorf("%s in %s leads to %s", event, j.phase(), next.phase())

@@ -263,6 +263,12 @@ func (w *witness) submitted(asked moment, specs []*stintv1.JobSpec, results []*s
 		switch {
 		case r.GetId() != l.id:
 			w.blame("the answer to job %s is about %s", l.id, r.GetId())
+		case r.GetHolderId() != "":
+			if l.known.by(asked) > 0 {
+				w.blame("job %s is known and was answered %v", l.id, r)
+			}
+			w.stands(asked, w.life(r.GetHolderId()), r.GetState())
+			continue
 		case r.GetError() != nil:
 			w.blame("job %s was refused: %v", l.id, r.GetError())
 		case r.GetStatus() == stintv1.SubmitStatus_SUBMIT_STATUS_CREATED && l.known.by(asked) > 0:

@@ -121,6 +121,9 @@ type Reader interface {
 	Key(limit, name string) KeyUsage
 	// Gates calls fn for each gate, in no order.
 	Gates(fn func(Gate))
+	// Holder tells who holds a unique key of a queue: it follows from the jobs' KeyTerm and the time. It is zero if nobody
+	// does. Finished jobs of a deleted queue hold theirs as long as the queue comes back with them.
+	Holder(queue, key string) (Holder, error)
 	// Lanes calls fn for each lane that has READY jobs, in no order.
 	Lanes(fn func(Lane))
 }
@@ -131,12 +134,21 @@ type Found struct {
 	State job.State // StateNone: the id is unknown
 }
 
+// Holder is a job that holds a unique key. One that has ended may be past its retention: then Job is nil.
+type Holder struct {
+	Job   *job.Job
+	ID    job.ID
+	State job.State // StateNone: nobody holds the key
+}
+
 // Tx reads and writes. Its writes are seen by its own reads and handed over only when its function returns nil.
 type Tx interface {
 	Reader
 	// Put writes jobs. Old is the version that this transaction read, or nil for a new job: then the store sets New.Seq
-	// (the id must be unknown to it). New is the next version, or nil to delete the job and its id. A READY job with
-	// ReadySeq 0 gets the next place in its lane. The store owns the jobs from then on.
+	// (the id must be unknown to it). New is the next version, or nil to delete the job and its id. A version with another
+	// Spec has its payload in it, or as large a one as before. A READY job with ReadySeq 0 gets the next place in its lane; one
+	// that comes to another lane must have that. A job that takes a unique key must be its only holder. The store owns the
+	// jobs from then on.
 	Put(...Change) error
 	// NextFence returns a number that no run of this store had before.
 	NextFence() uint64

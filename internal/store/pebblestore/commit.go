@@ -38,9 +38,10 @@ type batch struct {
 	refilled []*lane          // whose windows were read into
 	named    map[uint32]int64 // by how many more unfinished jobs each limit is named
 	drops    []drop
-	ids      map[job.ID]uint64 // of its new jobs
-	times    []moment          // of its jobs: the engine does not have them yet
-	due      int64             // the earliest of them
+	ids      map[job.ID]uint64     // of its new jobs
+	holdings map[uniqueKey]holding // of its jobs: the engine does not have them yet
+	times    []moment              // of its jobs: the engine does not have them yet
+	due      int64                 // the earliest of them
 	requests []*request
 }
 
@@ -188,8 +189,13 @@ func (s *Store) handOver(t *tx) {
 		s.writeChange(c, &b.steps[first+i])
 	}
 	for _, bl := range t.blobs {
-		s.set(bl.key, bl.value)
+		if bl.value == nil {
+			s.delete(bl.key)
+		} else {
+			s.set(bl.key, bl.value)
+		}
 	}
+	s.writeHoldings(t.holdings)
 	if len(t.changes) > 0 && s.observer != nil {
 		s.observer.Applied(t.changes)
 	}
@@ -226,10 +232,22 @@ func (s *Store) stepOf(c *store.Change) step {
 	if st.old == job.Running && st.new != job.Running {
 		c.Freed = s.state.taken[st.seq]
 	}
-	if by := unfinished(st.new) - unfinished(st.old); by != 0 && len(j.Spec.Limits) > 0 {
-		s.state.countJob(j.Spec.Limits, by, s.building.named)
-	}
+	s.countNamed(c, st.old, st.new)
 	return st
+}
+
+// countNamed follows a change of the unfinished jobs that name limits.
+func (s *Store) countNamed(c *store.Change, from, to job.State) {
+	was, is := unfinished(from), unfinished(to)
+	if c.Old != nil && c.New != nil && c.Old.Spec == c.New.Spec { // as ever but for a job that is replaced
+		was, is = 0, is-was
+	}
+	if was != 0 && len(c.Old.Spec.Limits) > 0 {
+		s.state.countJob(c.Old.Spec.Limits, -was, s.building.named)
+	}
+	if is != 0 && len(c.New.Spec.Limits) > 0 {
+		s.state.countJob(c.New.Spec.Limits, is, s.building.named)
+	}
 }
 
 // unfinished is how many unfinished jobs a job in the state is.
@@ -265,6 +283,9 @@ func (s *Store) writeChange(c store.Change, st *step) {
 		}
 	}
 	s.writeTimes(c, seq)
+	if c.Old != nil && c.Old.Spec.Unique != nil {
+		s.writeHoldEnds(c, st)
+	}
 }
 
 func (s *Store) writeTimes(c store.Change, seq uint64) {
@@ -384,12 +405,13 @@ func (s *Store) begin(number uint64) {
 	clear(b.born)
 	clear(b.refilled)
 	clear(b.named)
+	clear(b.holdings)
 	*b = batch{
-		number: number, engine: s.db.NewBatch(), steps: b.steps[:0], lanes: b.lanes[:0], born: b.born[:0], refilled: b.refilled[:0], ids: b.ids, named: b.named,
-		times: b.times[:0], due: never,
+		number: number, engine: s.db.NewBatch(), steps: b.steps[:0], lanes: b.lanes[:0], born: b.born[:0], refilled: b.refilled[:0],
+		ids: b.ids, holdings: b.holdings, named: b.named, times: b.times[:0], due: never,
 	}
 	if b.ids == nil {
-		b.ids, b.named = map[job.ID]uint64{}, map[uint32]int64{}
+		b.ids, b.holdings, b.named = map[job.ID]uint64{}, map[uniqueKey]holding{}, map[uint32]int64{}
 	}
 }
 

@@ -249,6 +249,9 @@ func (c *crasher) read(ctx context.Context, random *rand.Rand) {
 func (c *crasher) retain(ctx context.Context) {
 	for ctx.Err() == nil {
 		_, err := c.store.retain()
+		if err == nil {
+			_, err = c.store.dropHoldings()
+		}
 		if err := errors.Join(err, c.store.closeBucket()); err != nil && ctx.Err() == nil {
 			select {
 			case <-c.store.closing:
@@ -290,11 +293,19 @@ func submitSome(tx store.Tx, random *rand.Rand) (jobs []*job.Job, err error) {
 		if _, err := tx.MakeQueue(s.Queue); err != nil {
 			return nil, err
 		}
-		j := job.New(s, tx.Now())
-		if err := tx.Put(store.Change{New: j}); err != nil {
+		c := store.Change{New: job.New(s, tx.Now())}
+		if random.IntN(2) == 0 {
+			if c, err = submitOnly(tx, random, s); err != nil {
+				return nil, err
+			}
+		}
+		if c.Old == c.New {
+			continue
+		}
+		if err := tx.Put(c); err != nil {
 			return nil, err
 		}
-		jobs = append(jobs, j)
+		jobs = append(jobs, c.New)
 	}
 	return jobs, nil
 }
@@ -360,6 +371,9 @@ func moveSome(tx store.Tx, random *rand.Rand, seq uint64) ([]*job.Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	if taken, err := keyTaken(tx, next); err != nil || taken {
+		return nil, err
+	}
 	return []*job.Job{next}, tx.Put(store.Change{Old: j, New: next})
 }
 
@@ -384,7 +398,7 @@ func (c *crasher) check() bool {
 				return err
 			}
 		}
-		return c.checkCounts(r, bad)
+		return errors.Join(c.checkCounts(r, bad), c.checkHolders(r, bad))
 	})
 	if err != nil {
 		bad("look at the store: %v", err)

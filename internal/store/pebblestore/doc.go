@@ -5,6 +5,7 @@
 // A job's record is written twice in an undisturbed life: at submit, and in its final form at its end, in place, under
 // its sequence number. While it runs, its state lives in memory and in the log; a job that goes back to waiting is
 // rewritten. Ids point to sequence numbers, in buckets of 2^18, so that ids and finished jobs leave by range.
+// Unique keys point to the job that holds them.
 //
 // Each batch of transactions writes one commit record with all its transitions. The state in memory changes only by
 // these transitions, with the same code when they happen and when a start replays them: which jobs are live, where each

@@ -6,8 +6,8 @@ import (
 	"github.com/stintrun/stint/internal/job"
 )
 
-// The kinds of keys. Every key is one of these bytes and then fixed-width big-endian numbers or a raw id, so no two
-// tuples share a key and every scan is a range.
+// The kinds of keys. Every key is one of these bytes and then fixed-width big-endian numbers or a raw id, and last a text
+// if any, so no two tuples share a key and every scan is a range.
 const (
 	kindJob     = 'j' // seq → job record
 	kindPayload = 'p' // seq → payload over inlineMax
@@ -18,6 +18,8 @@ const (
 	kindLane    = 'l' // lane number → lane record
 	kindSegment = 'q' // lane number, last ready seq → a batch's entries of the lane
 	kindTime    = 't' // unix nanoseconds, seq → nothing
+	kindHold    = 'u' // queue number, unique key → who holds it
+	kindHoldEnd = 'e' // unix nanoseconds, seq of a holder that has ended → queue number, unique key
 	kindLog     = 'c' // batch → commit record
 	kindQueue   = 'Q' // queue number → queue record
 	kindLimit   = 'L' // limit number → limit record

@@ -110,7 +110,9 @@ func someJob() *job.Job {
 			RunAt: now, StartBy: now.Add(time.Hour), Timeout: time.Second, Lease: time.Minute,
 			Retry:  new(everyRetry()),
 			Limits: []job.LimitUse{{Limit: "l", Key: "k", Units: 2}, {Limit: "m", Units: 1}}, FairnessKey: "f",
-			Labels: map[string]string{"k": "v"}, Subject: "s", Traceparent: "tp", Tracestate: "ts", Digest: [16]byte{8},
+			Labels: map[string]string{"k": "v"}, Subject: "s", Traceparent: "tp",
+			Unique:     &job.Unique{Key: "u", Until: job.UntilStart, TTL: time.Hour, OnConflict: job.OnConflictReject},
+			Tracestate: "ts", Digest: [16]byte{8},
 		},
 		State: job.Parked, Version: 12, Epoch: 3,
 		Counters:   job.Counters{Attempts: 1, Crashes: 2, Interrupts: 3, Snoozes: 4, Deliveries: 5},
@@ -121,7 +123,7 @@ func someJob() *job.Job {
 		},
 		ParkReason: job.ParkWorker, ParkBuild: "b", ReleasedBy: []string{"b", "c"}, Avoid: job.ID{7}, AvoidUntil: now,
 		Failure: failure, Result: &job.Result{Data: []byte("r"), Size: 1, ContentType: "x"},
-		Actions: []job.Action{{Kind: job.ActionInterruptRetry, Reason: "r", Requester: "q", Time: now, Request: "x", Effect: job.EffectNoRun}, {Kind: 7}},
+		Actions: []job.Action{{Kind: job.ActionInterruptRetry, Reason: "r", Requester: "q", Time: now, Request: "x", Effect: job.EffectNoRun}, {Kind: 7}}, KeyFree: true,
 	}
 }
 
@@ -180,6 +182,7 @@ func FuzzRecords(f *testing.F) {
 			c.append(nil, st)
 		}
 		_, _ = readLimit(1, b)
+		_, _ = readHolding(b)
 		_, _ = st.readLane(b)
 		_ = readSegment(b, func(e entry) bool { return e.ready%5 != 0 })
 		_, _ = readQueue(1, b)

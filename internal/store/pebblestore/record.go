@@ -129,6 +129,14 @@ func writeSpec(w *writer, s *job.Spec, queue uint32, base int64, names names) {
 	}
 	writeUses(w, 17, s.Limits, names)
 	w.str(18, s.FairnessKey)
+	if u := s.Unique; u != nil {
+		w.message(19, func(w *writer) {
+			w.str(1, u.Key)
+			w.uint(2, uint64(u.Until))
+			w.duration(3, u.TTL)
+			w.uint(4, uint64(u.OnConflict))
+		})
+	}
 }
 
 func readSpec(s *job.Spec, b []byte, base int64, names names) error {
@@ -180,6 +188,28 @@ func readSpec(s *job.Spec, b []byte, base int64, names names) error {
 			s.Limits = append(s.Limits, u)
 		case 18:
 			s.FairnessKey = string(r.raw)
+		case 19:
+			if err := readUnique(s, r.raw); err != nil {
+				return err
+			}
+		}
+	}
+	return r.err
+}
+
+func readUnique(s *job.Spec, b []byte) error {
+	s.Unique = &job.Unique{}
+	r := reader{rest: b}
+	for r.next() {
+		switch r.field {
+		case 1:
+			s.Unique.Key = string(r.raw)
+		case 2:
+			s.Unique.Until = job.UniqueUntil(r.v)
+		case 3:
+			s.Unique.TTL = r.duration()
+		case 4:
+			s.Unique.OnConflict = job.OnConflict(r.v)
 		}
 	}
 	return r.err
@@ -281,6 +311,7 @@ func writeStatus(w *writer, j *job.Job) {
 	for _, a := range j.Actions {
 		w.message(21, func(w *writer) { writeAction(w, a, base) })
 	}
+	w.flag(22, j.KeyFree)
 }
 
 func readStatus(j *job.Job, b []byte) error {
@@ -321,6 +352,8 @@ func readStatus(j *job.Job, b []byte) error {
 			j.EpochTime = r.time(base)
 		case 20:
 			j.ReleasedBy = append(j.ReleasedBy, string(r.raw))
+		case 22:
+			j.KeyFree = r.v != 0
 		default:
 			if err := readStatusPart(j, &r, base); err != nil {
 				return err

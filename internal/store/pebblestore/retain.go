@@ -58,6 +58,13 @@ func (s *Store) upkeepLoop() {
 		if err := s.closeBucket(); err != nil && !errors.Is(err, store.ErrClosed) {
 			s.cfg.Logger.Error("a bucket could not be closed; it is tried again", "error", err)
 		}
+		for more := true; more; {
+			var err error
+			if more, err = s.dropHoldings(); err != nil && !errors.Is(err, store.ErrClosed) {
+				s.cfg.Logger.Error("unique keys whose term is over could not be dropped; it is tried again", "error", err)
+			}
+			more = more && err == nil
+		}
 		for range chunksInBucket() {
 			more, err := s.retain()
 			s.watchSpace() // a step may read a lot

@@ -15,14 +15,15 @@ import (
 // tx is a transaction on the committing goroutine, which runs one after the other and reuses it.
 type tx struct {
 	view
-	changes []store.Change
-	writes  map[uint64]*job.Job      // the newest version that this transaction wrote, by seq; nil: deleted
-	ids     map[job.ID]uint64        // of new jobs
-	queues  map[string]*queue        // new versions of queues, by name
-	limits  map[string]*limit        // new versions of limits, by name
-	zombies map[uint64]*store.Zombie // new ones, by fence; nil: ended
-	gates   []store.Gate             // new versions
-	blobs   []blob
+	changes  []store.Change
+	writes   map[uint64]*job.Job      // the newest version that this transaction wrote, by seq; nil: deleted
+	ids      map[job.ID]uint64        // of new jobs
+	queues   map[string]*queue        // new versions of queues, by name
+	limits   map[string]*limit        // new versions of limits, by name
+	zombies  map[uint64]*store.Zombie // new ones, by fence; nil: ended
+	holdings map[uniqueKey]holding    // new ones; zero: nobody's
+	gates    []store.Gate             // new versions
+	blobs    []blob
 	// What retention drops, and what the store itself writes with the transaction.
 	drop *drop
 	also func()
@@ -30,11 +31,14 @@ type tx struct {
 	nextSeq, nextReady, nextFence uint64
 }
 
-// blob is bytes that are kept apart from their job's record.
+// blob is bytes that are kept apart from their job's record; without a value, what is no longer.
 type blob struct{ key, value []byte }
 
 func newTx(s *Store) *tx {
-	return &tx{view: view{s: s}, writes: map[uint64]*job.Job{}, ids: map[job.ID]uint64{}, queues: map[string]*queue{}, limits: map[string]*limit{}, zombies: map[uint64]*store.Zombie{}}
+	return &tx{
+		view: view{s: s}, writes: map[uint64]*job.Job{}, ids: map[job.ID]uint64{}, queues: map[string]*queue{}, limits: map[string]*limit{},
+		zombies: map[uint64]*store.Zombie{}, holdings: map[uniqueKey]holding{},
+	}
 }
 
 // begin makes t ready for the next function.
@@ -47,6 +51,7 @@ func (t *tx) begin(now time.Time) {
 	clear(t.queues)
 	clear(t.limits)
 	clear(t.zombies)
+	clear(t.holdings)
 	t.nextSeq, t.nextReady, t.nextFence = t.s.state.nextSeq, t.s.state.nextReady, t.s.state.nextFence
 }
 
@@ -108,6 +113,9 @@ func (t *tx) put(c store.Change) error {
 	if j == nil {
 		t.changes = append(t.changes, c)
 		t.writes[c.Old.Seq] = nil
+		if c.Old.Spec.Unique != nil {
+			return t.putHolding(c, c.Old.Spec)
+		}
 		return nil
 	}
 	if c.Old == nil {
@@ -117,19 +125,13 @@ func (t *tx) put(c store.Change) error {
 		if t.queueOf(j.Spec.Queue) == nil {
 			return fmt.Errorf("store: put of a job in queue %q, which does not exist", j.Spec.Queue)
 		}
-		for i := range j.Spec.Limits {
-			if name := j.Spec.Limits[i].Limit; t.limitOf(name) == nil {
-				return fmt.Errorf("store: put of a job with limit %q, which does not exist", name)
-			}
-		}
 		j.Seq = t.nextSeq
 		t.nextSeq++
 		t.ids[j.Spec.ID] = j.Seq
-		if len(j.Spec.Payload) > inlineMax {
-			t.blobs = append(t.blobs, blob{seqKey(kindPayload, j.Seq), j.Spec.Payload})
-			spec := *j.Spec
-			spec.Payload = nil
-			j.Spec = &spec
+	}
+	if c.Old == nil || c.Old.Spec != j.Spec {
+		if err := t.putSpec(c); err != nil {
+			return err
 		}
 	}
 	if r := j.Result; r != nil && len(r.Data) > inlineMax {
@@ -142,6 +144,31 @@ func (t *tx) put(c store.Change) error {
 	}
 	t.changes = append(t.changes, c)
 	t.writes[j.Seq] = j
+	if j.Spec.Unique != nil {
+		return t.putHolding(c, j.Spec)
+	}
+	return nil
+}
+
+// putSpec keeps what a job asks for anew: a large payload goes apart, in place of the last one.
+func (t *tx) putSpec(c store.Change) error {
+	j := c.New
+	if c.Old == nil || !slices.Equal(c.Old.Spec.Limits, j.Spec.Limits) {
+		for i := range j.Spec.Limits {
+			if name := j.Spec.Limits[i].Limit; t.limitOf(name) == nil {
+				return fmt.Errorf("store: put of a job with limit %q, which does not exist", name)
+			}
+		}
+	}
+	switch {
+	case len(j.Spec.Payload) > inlineMax:
+		t.blobs = append(t.blobs, blob{seqKey(kindPayload, j.Seq), j.Spec.Payload})
+		spec := *j.Spec
+		spec.Payload = nil
+		j.Spec = &spec
+	case c.Old != nil && c.Old.Spec.PayloadSize > inlineMax && j.Spec.PayloadSize <= inlineMax:
+		t.blobs = append(t.blobs, blob{key: seqKey(kindPayload, j.Seq)})
+	}
 	return nil
 }
 

@@ -38,6 +38,7 @@ func testModel(t *testing.T, open Open) {
 			"wake":     m.wakeDue,
 			"restart":  func(*rapid.T) { m.Reopen() },
 			"limit":    m.putLimit,
+			"replace":  m.replaceOne,
 			"time": func(r *rapid.T) {
 				m.advance(time.Duration(rapid.Int64Range(1, 40).Draw(r, "seconds")) * time.Second)
 			},
@@ -74,6 +75,9 @@ func (m *model) submitSome(r *rapid.T) {
 		if rapid.IntRange(0, 4).Draw(r, "expires") == 0 {
 			s.StartBy = m.clock.Add(30 * time.Second)
 		}
+		if u := rapid.SampledFrom(modelUniques).Draw(r, "unique"); u != nil && m.free(s.Queue, u.Key, specs) {
+			s.Unique = u
+		}
 		specs = append(specs, s)
 	}
 	for _, j := range m.submit(specs...) {
@@ -81,6 +85,59 @@ func (m *model) submitSome(r *rapid.T) {
 			r.Fatalf("new job has seq %d after %d", j.Seq, m.last)
 		}
 		m.jobs[j.Seq], m.last = j, j.Seq
+	}
+}
+
+// modelUniques are the claims of jobs to be the only ones.
+var modelUniques = []*job.Unique{
+	nil, nil,
+	{Key: "k", Until: job.UntilFinish},
+	{Key: "k", Until: job.UntilStart},
+	{Key: "l", Until: job.UntilFinish, TTL: 25 * time.Second},
+}
+
+// free reports whether nobody holds a key, and none of the specs is about to.
+func (m *model) free(queue, key string, specs []*job.Spec) bool {
+	return m.holderOf(queue, key) == nil && !slices.ContainsFunc(specs, func(s *job.Spec) bool {
+		return s.Queue == queue && s.Unique != nil && s.Unique.Key == key
+	})
+}
+
+// holderOf is who must hold a key; nil for nobody.
+func (m *model) holderOf(queue, key string) *job.Job {
+	for _, j := range m.jobs {
+		if u := j.Spec.Unique; u != nil && u.Key == key && j.Spec.Queue == queue && j.HoldsKey(m.clock) {
+			return j
+		}
+	}
+	return nil
+}
+
+// takesKey reports whether next would take a key that another job holds.
+func (m *model) takesKey(j, next *job.Job) bool {
+	if j.Spec.Unique == nil || !next.HoldsKey(m.clock) {
+		return false
+	}
+	h := m.holderOf(j.Spec.Queue, j.Spec.Unique.Key)
+	return h != nil && h.Seq != j.Seq
+}
+
+// compareHolders checks who holds the keys.
+func (m *model) compareHolders(r *rapid.T, v store.Reader) {
+	for _, queue := range modelQueues {
+		for _, key := range []string{"k", "l"} {
+			h, err := v.Holder(queue, key)
+			if err != nil {
+				r.Fatal(err)
+			}
+			want := store.Holder{}
+			if j := m.holderOf(queue, key); j != nil {
+				want = store.Holder{Job: j, ID: j.Spec.ID, State: j.State}
+			}
+			if d := cmp.Diff(want, h); d != "" {
+				r.Fatalf("holder of %s in %s (-want +got):\n%s", key, queue, d)
+			}
+		}
 	}
 }
 
@@ -165,10 +222,30 @@ func (m *model) moveOne(r *rapid.T) {
 	// A new version of any job that waits, also of a READY one, which keeps its place.
 	moves["remember"] = interrupting(job.LevelRetry, rapid.StringN(1, 3, 64).Draw(r, "request"))
 	name := rapid.SampledFrom(slices.Sorted(maps.Keys(moves))).Draw(r, "move")
-	if _, err := moves[name](at(m.clock), j); err != nil {
+	if next, err := moves[name](at(m.clock), j); err != nil || m.takesKey(j, next) {
 		return // not legal here
 	}
 	m.jobs[j.Seq] = m.step(j.Seq, func(tx store.Tx, j *job.Job) (*job.Job, error) { return moves[name](tx, j) })
+}
+
+// replaceOne gives a random job another priority, other limits and another start.
+func (m *model) replaceOne(r *rapid.T) {
+	j := m.pick(r)
+	if j == nil {
+		return
+	}
+	spec := *j.Spec
+	spec.Priority = rapid.SampledFrom([]job.Priority{job.Low, job.Normal}).Draw(r, "priority")
+	spec.Limits = rapid.SampledFrom(modelUses).Draw(r, "limits")
+	spec.Payload = make([]byte, rapid.SampledFrom([]int{3, 900}).Draw(r, "payload"))
+	spec.PayloadSize = len(spec.Payload)
+	if spec.RunAt = (time.Time{}); rapid.IntRange(0, 2).Draw(r, "later") == 0 {
+		spec.RunAt = m.clock.Add(20 * time.Second)
+	}
+	if _, err := j.Replace(m.clock, &spec); err != nil {
+		return // not legal here
+	}
+	m.jobs[j.Seq] = m.step(j.Seq, func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Replace(tx.Now(), &spec) })
 }
 
 // at is a clock that stands still: enough to try a step.
@@ -320,6 +397,7 @@ func (m *model) compare(r *rapid.T) {
 			r.Fatalf("scan shows %v, want %v", scanned, all)
 		}
 		m.compareLimits(r, v)
+		m.compareHolders(r, v)
 		for name, want := range counts {
 			if got := v.Queue(name).Counts; got != *want {
 				r.Fatalf("counts of %s are %v, want %v", name, got, *want)

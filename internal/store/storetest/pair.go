@@ -63,8 +63,14 @@ func moves() map[string]move {
 		"acknowledge": func(tx clock, j *job.Job) (*job.Job, error) {
 			return j.Acknowledge(tx.Now(), j.Run.Fence, j.Interrupted().Generation)
 		},
-		"park":    func(tx clock, j *job.Job) (*job.Job, error) { return j.Park(tx.Now(), by) },
-		"retry":   func(tx clock, j *job.Job) (*job.Job, error) { return j.RetryBy(tx.Now(), by) },
+		"park":  func(tx clock, j *job.Job) (*job.Job, error) { return j.Park(tx.Now(), by) },
+		"retry": func(tx clock, j *job.Job) (*job.Job, error) { return j.RetryBy(tx.Now(), by) },
+		"replace": func(tx clock, j *job.Job) (*job.Job, error) {
+			spec := *j.Spec
+			spec.Payload = make([]byte, 900)
+			spec.PayloadSize = len(spec.Payload)
+			return j.Replace(tx.Now(), &spec)
+		},
 		"release": func(tx clock, j *job.Job) (*job.Job, error) { return j.ReleaseByBuild(tx.Now(), "v2") },
 	}
 }

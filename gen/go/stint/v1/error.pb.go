@@ -124,6 +124,10 @@ const (
 	// The server holds its maximum number of limits (10,000, deleted ones included), and this name would be one more.
 	// Cure: use keys of one limit instead of many limits.
 	Reason_REASON_TOO_MANY_LIMITS Reason = 32
+	// Another job of the queue holds the unique key; the message names it, and says where it stands. Of a submit: the job
+	// asked to be refused then (REJECT), and was not stored. Of a retry: the job would take its key again, and was left as it is.
+	// Cure: wait for the holder's end, cancel or delete it, or choose another key.
+	Reason_REASON_UNIQUE_CONFLICT Reason = 33
 )
 
 // Enum value maps for Reason.
@@ -162,6 +166,7 @@ var (
 		30: "REASON_UNITS_OVER_LIMIT",
 		31: "REASON_LIMIT_IN_USE",
 		32: "REASON_TOO_MANY_LIMITS",
+		33: "REASON_UNIQUE_CONFLICT",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":        0,
@@ -197,6 +202,7 @@ var (
 		"REASON_UNITS_OVER_LIMIT":   30,
 		"REASON_LIMIT_IN_USE":       31,
 		"REASON_TOO_MANY_LIMITS":    32,
+		"REASON_UNIQUE_CONFLICT":    33,
 	}
 )
 
@@ -330,7 +336,7 @@ const file_stint_v1_error_proto_rawDesc = "" +
 	"\x05field\x18\x04 \x01(\tR\x05field\x12\x18\n" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12:\n" +
 	"\vretry_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter*\xef\x06\n" +
+	"retryAfter*\x8b\a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_INVALID_FIELD\x10\x01\x12\x14\n" +
@@ -365,7 +371,8 @@ const file_stint_v1_error_proto_rawDesc = "" +
 	"\x16REASON_LIMIT_NOT_FOUND\x10\x1d\x12\x1b\n" +
 	"\x17REASON_UNITS_OVER_LIMIT\x10\x1e\x12\x17\n" +
 	"\x13REASON_LIMIT_IN_USE\x10\x1f\x12\x1a\n" +
-	"\x16REASON_TOO_MANY_LIMITS\x10 B\x8e\x01\n" +
+	"\x16REASON_TOO_MANY_LIMITS\x10 \x12\x1a\n" +
+	"\x16REASON_UNIQUE_CONFLICT\x10!B\x8e\x01\n" +
 	"\fcom.stint.v1B\n" +
 	"ErrorProtoP\x01Z1github.com/stintrun/stint/gen/go/stint/v1;stintv1\xa2\x02\x03SXX\xaa\x02\bStint.V1\xca\x02\bStint\\V1\xe2\x02\x14Stint\\V1\\GPBMetadata\xea\x02\tStint::V1b\x06proto3"
 

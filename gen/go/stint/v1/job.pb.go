@@ -327,6 +327,120 @@ func (OnFailure) EnumDescriptor() ([]byte, []int) {
 	return file_stint_v1_job_proto_rawDescGZIP(), []int{3}
 }
 
+// UniqueUntil says how long a job holds its unique key.
+type UniqueUntil int32
+
+const (
+	// FINISH.
+	UniqueUntil_UNIQUE_UNTIL_UNSPECIFIED UniqueUntil = 0
+	// Until a worker has accepted its first run: at most one job waits to start, however many run. Once free, the key is not
+	// taken again by the same job: its retries run beside a newer holder. A delivery that never arrived frees nothing.
+	UniqueUntil_UNIQUE_UNTIL_START UniqueUntil = 1
+	// Until it is terminal, through all its retries. PARKED and BACKOFF hold the key.
+	UniqueUntil_UNIQUE_UNTIL_FINISH UniqueUntil = 2
+)
+
+// Enum value maps for UniqueUntil.
+var (
+	UniqueUntil_name = map[int32]string{
+		0: "UNIQUE_UNTIL_UNSPECIFIED",
+		1: "UNIQUE_UNTIL_START",
+		2: "UNIQUE_UNTIL_FINISH",
+	}
+	UniqueUntil_value = map[string]int32{
+		"UNIQUE_UNTIL_UNSPECIFIED": 0,
+		"UNIQUE_UNTIL_START":       1,
+		"UNIQUE_UNTIL_FINISH":      2,
+	}
+)
+
+func (x UniqueUntil) Enum() *UniqueUntil {
+	p := new(UniqueUntil)
+	*p = x
+	return p
+}
+
+func (x UniqueUntil) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UniqueUntil) Descriptor() protoreflect.EnumDescriptor {
+	return file_stint_v1_job_proto_enumTypes[4].Descriptor()
+}
+
+func (UniqueUntil) Type() protoreflect.EnumType {
+	return &file_stint_v1_job_proto_enumTypes[4]
+}
+
+func (x UniqueUntil) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UniqueUntil.Descriptor instead.
+func (UniqueUntil) EnumDescriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{4}
+}
+
+// OnConflict says what becomes of a job whose unique key another job holds.
+type OnConflict int32
+
+const (
+	// RETURN_EXISTING.
+	OnConflict_ON_CONFLICT_UNSPECIFIED OnConflict = 0
+	// It is not stored. The answer is KEY_HELD, with the holder's id and state.
+	OnConflict_ON_CONFLICT_RETURN_EXISTING OnConflict = 1
+	// It is refused UNIQUE_CONFLICT, with the holder's id and state.
+	OnConflict_ON_CONFLICT_REJECT OnConflict = 2
+	// It takes the place of a holder that waits and never had a run (SCHEDULED, READY or PARKED): the holder keeps its id, its
+	// place in the order of submission and the content that a repeat of its own id is compared by; all else is as asked
+	// here. The answer is REPLACED. A READY holder keeps its place in line unless priority, limits or start say otherwise;
+	// a PARKED one stays parked. Any other holder is left alone: KEY_HELD.
+	OnConflict_ON_CONFLICT_REPLACE_PENDING OnConflict = 3
+)
+
+// Enum value maps for OnConflict.
+var (
+	OnConflict_name = map[int32]string{
+		0: "ON_CONFLICT_UNSPECIFIED",
+		1: "ON_CONFLICT_RETURN_EXISTING",
+		2: "ON_CONFLICT_REJECT",
+		3: "ON_CONFLICT_REPLACE_PENDING",
+	}
+	OnConflict_value = map[string]int32{
+		"ON_CONFLICT_UNSPECIFIED":     0,
+		"ON_CONFLICT_RETURN_EXISTING": 1,
+		"ON_CONFLICT_REJECT":          2,
+		"ON_CONFLICT_REPLACE_PENDING": 3,
+	}
+)
+
+func (x OnConflict) Enum() *OnConflict {
+	p := new(OnConflict)
+	*p = x
+	return p
+}
+
+func (x OnConflict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OnConflict) Descriptor() protoreflect.EnumDescriptor {
+	return file_stint_v1_job_proto_enumTypes[5].Descriptor()
+}
+
+func (OnConflict) Type() protoreflect.EnumType {
+	return &file_stint_v1_job_proto_enumTypes[5]
+}
+
+func (x OnConflict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OnConflict.Descriptor instead.
+func (OnConflict) EnumDescriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
+}
+
 // SubmitStatus says what became of a submitted job.
 type SubmitStatus int32
 
@@ -337,6 +451,11 @@ const (
 	SubmitStatus_SUBMIT_STATUS_CREATED SubmitStatus = 1
 	// Stored before, with the same content. `state` is where it stands.
 	SubmitStatus_SUBMIT_STATUS_EXISTING SubmitStatus = 2
+	// Not stored: another job holds its unique key. `holder_id` and `state` are that job's.
+	SubmitStatus_SUBMIT_STATUS_KEY_HELD SubmitStatus = 3
+	// Not stored as a job of its own: the holder of its unique key, which had not run yet, has its content now. `holder_id`
+	// and `state` are that job's.
+	SubmitStatus_SUBMIT_STATUS_REPLACED SubmitStatus = 4
 )
 
 // Enum value maps for SubmitStatus.
@@ -345,11 +464,15 @@ var (
 		0: "SUBMIT_STATUS_UNSPECIFIED",
 		1: "SUBMIT_STATUS_CREATED",
 		2: "SUBMIT_STATUS_EXISTING",
+		3: "SUBMIT_STATUS_KEY_HELD",
+		4: "SUBMIT_STATUS_REPLACED",
 	}
 	SubmitStatus_value = map[string]int32{
 		"SUBMIT_STATUS_UNSPECIFIED": 0,
 		"SUBMIT_STATUS_CREATED":     1,
 		"SUBMIT_STATUS_EXISTING":    2,
+		"SUBMIT_STATUS_KEY_HELD":    3,
+		"SUBMIT_STATUS_REPLACED":    4,
 	}
 )
 
@@ -364,11 +487,11 @@ func (x SubmitStatus) String() string {
 }
 
 func (SubmitStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[4].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[6].Descriptor()
 }
 
 func (SubmitStatus) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[4]
+	return &file_stint_v1_job_proto_enumTypes[6]
 }
 
 func (x SubmitStatus) Number() protoreflect.EnumNumber {
@@ -377,7 +500,7 @@ func (x SubmitStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SubmitStatus.Descriptor instead.
 func (SubmitStatus) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 // JobView says how much of a job a read returns.
@@ -417,11 +540,11 @@ func (x JobView) String() string {
 }
 
 func (JobView) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[5].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[7].Descriptor()
 }
 
 func (JobView) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[5]
+	return &file_stint_v1_job_proto_enumTypes[7]
 }
 
 func (x JobView) Number() protoreflect.EnumNumber {
@@ -430,7 +553,7 @@ func (x JobView) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobView.Descriptor instead.
 func (JobView) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 // ActionKind says what somebody did to a job.
@@ -478,11 +601,11 @@ func (x ActionKind) String() string {
 }
 
 func (ActionKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[6].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[8].Descriptor()
 }
 
 func (ActionKind) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[6]
+	return &file_stint_v1_job_proto_enumTypes[8]
 }
 
 func (x ActionKind) Number() protoreflect.EnumNumber {
@@ -491,7 +614,7 @@ func (x ActionKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ActionKind.Descriptor instead.
 func (ActionKind) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 // WaitUntil says how far a job shall come.
@@ -536,11 +659,11 @@ func (x WaitUntil) String() string {
 }
 
 func (WaitUntil) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[7].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[9].Descriptor()
 }
 
 func (WaitUntil) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[7]
+	return &file_stint_v1_job_proto_enumTypes[9]
 }
 
 func (x WaitUntil) Number() protoreflect.EnumNumber {
@@ -549,7 +672,7 @@ func (x WaitUntil) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WaitUntil.Descriptor instead.
 func (WaitUntil) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 // InterruptStatus says what an interrupt did.
@@ -601,11 +724,11 @@ func (x InterruptStatus) String() string {
 }
 
 func (InterruptStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[8].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[10].Descriptor()
 }
 
 func (InterruptStatus) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[8]
+	return &file_stint_v1_job_proto_enumTypes[10]
 }
 
 func (x InterruptStatus) Number() protoreflect.EnumNumber {
@@ -614,7 +737,7 @@ func (x InterruptStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InterruptStatus.Descriptor instead.
 func (InterruptStatus) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 // BlockerKind says what keeps a job from running.
@@ -702,11 +825,11 @@ func (x BlockerKind) String() string {
 }
 
 func (BlockerKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_stint_v1_job_proto_enumTypes[9].Descriptor()
+	return file_stint_v1_job_proto_enumTypes[11].Descriptor()
 }
 
 func (BlockerKind) Type() protoreflect.EnumType {
-	return &file_stint_v1_job_proto_enumTypes[9]
+	return &file_stint_v1_job_proto_enumTypes[11]
 }
 
 func (x BlockerKind) Number() protoreflect.EnumNumber {
@@ -715,7 +838,7 @@ func (x BlockerKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BlockerKind.Descriptor instead.
 func (BlockerKind) EnumDescriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 // RetryPolicy says whether, how often and how fast a failed job is tried again. A field left out is taken from the
@@ -1077,7 +1200,9 @@ type JobSpec struct {
 	// Whose turn it takes (a tenant, a customer, an order): among the jobs of a queue and band, keys take turns by their
 	// weights, so that nobody's thousands of jobs stand before another one's first. At most 200 bytes, any number of keys;
 	// empty is a key too.
-	FairnessKey   string `protobuf:"bytes,15,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
+	FairnessKey string `protobuf:"bytes,15,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
+	// Makes it the only job of its queue with a key. Absent: it has none.
+	Unique        *Unique `protobuf:"bytes,16,opt,name=unique,proto3" json:"unique,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1228,6 +1353,13 @@ func (x *JobSpec) GetFairnessKey() string {
 	return ""
 }
 
+func (x *JobSpec) GetUnique() *Unique {
+	if x != nil {
+		return x.Unique
+	}
+	return nil
+}
+
 type isJobSpec_Start interface {
 	isJobSpec_Start()
 }
@@ -1246,6 +1378,86 @@ func (*JobSpec_RunAt) isJobSpec_Start() {}
 
 func (*JobSpec_Delay) isJobSpec_Start() {}
 
+// Unique makes a job the only one of its queue with a key. While a job holds the key, a submit of another id with the same
+// queue and key stores no new job; this job's `on_conflict` says what it does instead, and the answer always says what
+// happened and to whom. An id that is known is answered by the id, whatever became of its key.
+//
+// Of a job that was not stored the id is not remembered: its repeat is answered by the key as it stands then, and is stored
+// if the key has become free meanwhile. The repeat of a job that took a holder's place does so again.
+type Unique struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key: UTF-8, 1 to 200 bytes.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// How long the job holds it; absent means FINISH.
+	Until UniqueUntil `protobuf:"varint,2,opt,name=until,proto3,enum=stint.v1.UniqueUntil" json:"until,omitempty"`
+	// How long after its end the job still holds the key, 0 to 30 d; with FINISH only. Then the holder may be a job that has
+	// ended, even one whose record is past its retention. DeleteJobs frees the key; DeleteQueue does not. Absent: it is free
+	// at the end.
+	Ttl *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// What becomes of the job if another one holds the key; absent means RETURN_EXISTING.
+	OnConflict    OnConflict `protobuf:"varint,4,opt,name=on_conflict,json=onConflict,proto3,enum=stint.v1.OnConflict" json:"on_conflict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unique) Reset() {
+	*x = Unique{}
+	mi := &file_stint_v1_job_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unique) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unique) ProtoMessage() {}
+
+func (x *Unique) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unique.ProtoReflect.Descriptor instead.
+func (*Unique) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Unique) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Unique) GetUntil() UniqueUntil {
+	if x != nil {
+		return x.Until
+	}
+	return UniqueUntil_UNIQUE_UNTIL_UNSPECIFIED
+}
+
+func (x *Unique) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *Unique) GetOnConflict() OnConflict {
+	if x != nil {
+		return x.OnConflict
+	}
+	return OnConflict_ON_CONFLICT_UNSPECIFIED
+}
+
 // SubmitRequest is one message of a Submit stream.
 type SubmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1257,7 +1469,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[5]
+	mi := &file_stint_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1481,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[5]
+	mi := &file_stint_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1494,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SubmitRequest) GetJobs() []*JobSpec {
@@ -1303,7 +1515,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[6]
+	mi := &file_stint_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1527,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[6]
+	mi := &file_stint_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1540,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SubmitResponse) GetResults() []*SubmitResult {
@@ -1349,7 +1561,7 @@ type SubmitJobsRequest struct {
 
 func (x *SubmitJobsRequest) Reset() {
 	*x = SubmitJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[7]
+	mi := &file_stint_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1573,7 @@ func (x *SubmitJobsRequest) String() string {
 func (*SubmitJobsRequest) ProtoMessage() {}
 
 func (x *SubmitJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[7]
+	mi := &file_stint_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1586,7 @@ func (x *SubmitJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobsRequest.ProtoReflect.Descriptor instead.
 func (*SubmitJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SubmitJobsRequest) GetJobs() []*JobSpec {
@@ -1395,7 +1607,7 @@ type SubmitJobsResponse struct {
 
 func (x *SubmitJobsResponse) Reset() {
 	*x = SubmitJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[8]
+	mi := &file_stint_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1619,7 @@ func (x *SubmitJobsResponse) String() string {
 func (*SubmitJobsResponse) ProtoMessage() {}
 
 func (x *SubmitJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[8]
+	mi := &file_stint_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1632,7 @@ func (x *SubmitJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobsResponse.ProtoReflect.Descriptor instead.
 func (*SubmitJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SubmitJobsResponse) GetResults() []*SubmitResult {
@@ -1433,23 +1645,26 @@ func (x *SubmitJobsResponse) GetResults() []*SubmitResult {
 // SubmitResult says what became of one submitted job.
 type SubmitResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The job's id, chosen or made.
+	// The job's id, chosen or made. With `holder_id` the id that was asked for, which names no job; empty if none was.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What happened; UNSPECIFIED if `error` is set.
 	Status SubmitStatus `protobuf:"varint,2,opt,name=status,proto3,enum=stint.v1.SubmitStatus" json:"status,omitempty"`
-	// Where the job stands as of this answer.
+	// Where the job stands as of this answer; with `holder_id` where the holder stands.
 	State JobState `protobuf:"varint,3,opt,name=state,proto3,enum=stint.v1.JobState" json:"state,omitempty"`
 	// Why it was refused; absent if it was not.
 	Error *ItemError `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
-	// The policy in force for it: its own settings, then its queue's, then the defaults. Absent if it was refused.
-	Policy        *JobPolicy `protobuf:"bytes,5,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The policy in force for it: its own settings, then its queue's, then the defaults. With KEY_HELD the holder's.
+	// Absent if it was refused, or the holder's record is past its retention.
+	Policy *JobPolicy `protobuf:"bytes,5,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The job that holds the unique key, with KEY_HELD, REPLACED and the error UNIQUE_CONFLICT; else empty.
+	HolderId      string `protobuf:"bytes,6,opt,name=holder_id,json=holderId,proto3" json:"holder_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubmitResult) Reset() {
 	*x = SubmitResult{}
-	mi := &file_stint_v1_job_proto_msgTypes[9]
+	mi := &file_stint_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1676,7 @@ func (x *SubmitResult) String() string {
 func (*SubmitResult) ProtoMessage() {}
 
 func (x *SubmitResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[9]
+	mi := &file_stint_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1689,7 @@ func (x *SubmitResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResult.ProtoReflect.Descriptor instead.
 func (*SubmitResult) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SubmitResult) GetId() string {
@@ -1512,6 +1727,13 @@ func (x *SubmitResult) GetPolicy() *JobPolicy {
 	return nil
 }
 
+func (x *SubmitResult) GetHolderId() string {
+	if x != nil {
+		return x.HolderId
+	}
+	return ""
+}
+
 // JobPolicy is a policy with every default filled in.
 type JobPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1525,7 +1747,7 @@ type JobPolicy struct {
 
 func (x *JobPolicy) Reset() {
 	*x = JobPolicy{}
-	mi := &file_stint_v1_job_proto_msgTypes[10]
+	mi := &file_stint_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1759,7 @@ func (x *JobPolicy) String() string {
 func (*JobPolicy) ProtoMessage() {}
 
 func (x *JobPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[10]
+	mi := &file_stint_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1772,7 @@ func (x *JobPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPolicy.ProtoReflect.Descriptor instead.
 func (*JobPolicy) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobPolicy) GetLease() *durationpb.Duration {
@@ -1586,7 +1808,7 @@ type JobCounters struct {
 
 func (x *JobCounters) Reset() {
 	*x = JobCounters{}
-	mi := &file_stint_v1_job_proto_msgTypes[11]
+	mi := &file_stint_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1820,7 @@ func (x *JobCounters) String() string {
 func (*JobCounters) ProtoMessage() {}
 
 func (x *JobCounters) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[11]
+	mi := &file_stint_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1833,7 @@ func (x *JobCounters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCounters.ProtoReflect.Descriptor instead.
 func (*JobCounters) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobCounters) GetAttempts() uint32 {
@@ -1707,14 +1929,16 @@ type Job struct {
 	// What its runs take, in the order of names and keys.
 	Limits []*LimitUse `protobuf:"bytes,27,rep,name=limits,proto3" json:"limits,omitempty"`
 	// Whose turn it takes.
-	FairnessKey   string `protobuf:"bytes,28,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
+	FairnessKey string `protobuf:"bytes,28,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
+	// Its unique key; absent if it has none.
+	Unique        *UniqueKey `protobuf:"bytes,29,opt,name=unique,proto3" json:"unique,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_stint_v1_job_proto_msgTypes[12]
+	mi := &file_stint_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1726,7 +1950,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[12]
+	mi := &file_stint_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1739,7 +1963,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Job) GetId() string {
@@ -1938,6 +2162,104 @@ func (x *Job) GetFairnessKey() string {
 	return ""
 }
 
+func (x *Job) GetUnique() *UniqueKey {
+	if x != nil {
+		return x.Unique
+	}
+	return nil
+}
+
+// UniqueKey is a job's unique key as reads show it.
+type UniqueKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// How long the job holds it.
+	Until UniqueUntil `protobuf:"varint,2,opt,name=until,proto3,enum=stint.v1.UniqueUntil" json:"until,omitempty"`
+	// How long after its end it still holds the key; absent: it is free at the end.
+	Ttl *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// What the job asked for if another one held the key.
+	OnConflict OnConflict `protobuf:"varint,4,opt,name=on_conflict,json=onConflict,proto3,enum=stint.v1.OnConflict" json:"on_conflict,omitempty"`
+	// True: the job holds the key now.
+	Held bool `protobuf:"varint,5,opt,name=held,proto3" json:"held,omitempty"`
+	// Of a job that has ended and holds the key still: until when.
+	HeldUntil     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=held_until,json=heldUntil,proto3" json:"held_until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UniqueKey) Reset() {
+	*x = UniqueKey{}
+	mi := &file_stint_v1_job_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UniqueKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UniqueKey) ProtoMessage() {}
+
+func (x *UniqueKey) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UniqueKey.ProtoReflect.Descriptor instead.
+func (*UniqueKey) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *UniqueKey) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *UniqueKey) GetUntil() UniqueUntil {
+	if x != nil {
+		return x.Until
+	}
+	return UniqueUntil_UNIQUE_UNTIL_UNSPECIFIED
+}
+
+func (x *UniqueKey) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *UniqueKey) GetOnConflict() OnConflict {
+	if x != nil {
+		return x.OnConflict
+	}
+	return OnConflict_ON_CONFLICT_UNSPECIFIED
+}
+
+func (x *UniqueKey) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
+}
+
+func (x *UniqueKey) GetHeldUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HeldUntil
+	}
+	return nil
+}
+
 // Action is what somebody did to a job.
 type Action struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1959,7 +2281,7 @@ type Action struct {
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_stint_v1_job_proto_msgTypes[13]
+	mi := &file_stint_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2293,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[13]
+	mi := &file_stint_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2306,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Action) GetKind() ActionKind {
@@ -2040,6 +2362,8 @@ type JobFilter struct {
 	Labels map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// This subject. Empty: any.
 	Subject string `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
+	// With this unique key, whether held or not; of any queue that `queue` admits. Empty: any.
+	UniqueKey string `protobuf:"bytes,7,opt,name=unique_key,json=uniqueKey,proto3" json:"unique_key,omitempty"`
 	// Submitted at or after this time.
 	SubmittedFrom *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=submitted_from,json=submittedFrom,proto3" json:"submitted_from,omitempty"`
 	// Submitted before this time.
@@ -2050,7 +2374,7 @@ type JobFilter struct {
 
 func (x *JobFilter) Reset() {
 	*x = JobFilter{}
-	mi := &file_stint_v1_job_proto_msgTypes[14]
+	mi := &file_stint_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2386,7 @@ func (x *JobFilter) String() string {
 func (*JobFilter) ProtoMessage() {}
 
 func (x *JobFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[14]
+	mi := &file_stint_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2399,7 @@ func (x *JobFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFilter.ProtoReflect.Descriptor instead.
 func (*JobFilter) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *JobFilter) GetQueue() string {
@@ -2102,6 +2426,13 @@ func (x *JobFilter) GetLabels() map[string]string {
 func (x *JobFilter) GetSubject() string {
 	if x != nil {
 		return x.Subject
+	}
+	return ""
+}
+
+func (x *JobFilter) GetUniqueKey() string {
+	if x != nil {
+		return x.UniqueKey
 	}
 	return ""
 }
@@ -2133,7 +2464,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[15]
+	mi := &file_stint_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2476,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[15]
+	mi := &file_stint_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2158,7 +2489,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetJobRequest) GetId() string {
@@ -2186,7 +2517,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[16]
+	mi := &file_stint_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2529,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[16]
+	mi := &file_stint_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2542,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -2240,7 +2571,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[17]
+	mi := &file_stint_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2583,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[17]
+	mi := &file_stint_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2596,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListJobsRequest) GetFilter() *JobFilter {
@@ -2316,7 +2647,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[18]
+	mi := &file_stint_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2328,7 +2659,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[18]
+	mi := &file_stint_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2341,7 +2672,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -2369,7 +2700,7 @@ type CountJobsRequest struct {
 
 func (x *CountJobsRequest) Reset() {
 	*x = CountJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[19]
+	mi := &file_stint_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +2712,7 @@ func (x *CountJobsRequest) String() string {
 func (*CountJobsRequest) ProtoMessage() {}
 
 func (x *CountJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[19]
+	mi := &file_stint_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +2725,7 @@ func (x *CountJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountJobsRequest.ProtoReflect.Descriptor instead.
 func (*CountJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CountJobsRequest) GetFilter() *JobFilter {
@@ -2417,7 +2748,7 @@ type CountJobsResponse struct {
 
 func (x *CountJobsResponse) Reset() {
 	*x = CountJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[20]
+	mi := &file_stint_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2760,7 @@ func (x *CountJobsResponse) String() string {
 func (*CountJobsResponse) ProtoMessage() {}
 
 func (x *CountJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[20]
+	mi := &file_stint_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2773,7 @@ func (x *CountJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountJobsResponse.ProtoReflect.Descriptor instead.
 func (*CountJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CountJobsResponse) GetCounts() *JobCounts {
@@ -2486,7 +2817,7 @@ type JobCounts struct {
 
 func (x *JobCounts) Reset() {
 	*x = JobCounts{}
-	mi := &file_stint_v1_job_proto_msgTypes[21]
+	mi := &file_stint_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2498,7 +2829,7 @@ func (x *JobCounts) String() string {
 func (*JobCounts) ProtoMessage() {}
 
 func (x *JobCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[21]
+	mi := &file_stint_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2511,7 +2842,7 @@ func (x *JobCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCounts.ProtoReflect.Descriptor instead.
 func (*JobCounts) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JobCounts) GetScheduled() uint64 {
@@ -2592,7 +2923,7 @@ type WaitJobRequest struct {
 
 func (x *WaitJobRequest) Reset() {
 	*x = WaitJobRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[22]
+	mi := &file_stint_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2604,7 +2935,7 @@ func (x *WaitJobRequest) String() string {
 func (*WaitJobRequest) ProtoMessage() {}
 
 func (x *WaitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[22]
+	mi := &file_stint_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2617,7 +2948,7 @@ func (x *WaitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitJobRequest.ProtoReflect.Descriptor instead.
 func (*WaitJobRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WaitJobRequest) GetId() string {
@@ -2654,7 +2985,7 @@ type WaitJobResponse struct {
 
 func (x *WaitJobResponse) Reset() {
 	*x = WaitJobResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[23]
+	mi := &file_stint_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2666,7 +2997,7 @@ func (x *WaitJobResponse) String() string {
 func (*WaitJobResponse) ProtoMessage() {}
 
 func (x *WaitJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[23]
+	mi := &file_stint_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2679,7 +3010,7 @@ func (x *WaitJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitJobResponse.ProtoReflect.Descriptor instead.
 func (*WaitJobResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WaitJobResponse) GetJob() *Job {
@@ -2733,7 +3064,7 @@ type InterruptJobsRequest struct {
 
 func (x *InterruptJobsRequest) Reset() {
 	*x = InterruptJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[24]
+	mi := &file_stint_v1_job_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2745,7 +3076,7 @@ func (x *InterruptJobsRequest) String() string {
 func (*InterruptJobsRequest) ProtoMessage() {}
 
 func (x *InterruptJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[24]
+	mi := &file_stint_v1_job_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2758,7 +3089,7 @@ func (x *InterruptJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptJobsRequest.ProtoReflect.Descriptor instead.
 func (*InterruptJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{24}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *InterruptJobsRequest) GetIds() []string {
@@ -2864,7 +3195,7 @@ type InterruptResult struct {
 
 func (x *InterruptResult) Reset() {
 	*x = InterruptResult{}
-	mi := &file_stint_v1_job_proto_msgTypes[25]
+	mi := &file_stint_v1_job_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2876,7 +3207,7 @@ func (x *InterruptResult) String() string {
 func (*InterruptResult) ProtoMessage() {}
 
 func (x *InterruptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[25]
+	mi := &file_stint_v1_job_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2889,7 +3220,7 @@ func (x *InterruptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptResult.ProtoReflect.Descriptor instead.
 func (*InterruptResult) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{25}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *InterruptResult) GetId() string {
@@ -2940,7 +3271,7 @@ type InterruptJobsResponse struct {
 
 func (x *InterruptJobsResponse) Reset() {
 	*x = InterruptJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[26]
+	mi := &file_stint_v1_job_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2952,7 +3283,7 @@ func (x *InterruptJobsResponse) String() string {
 func (*InterruptJobsResponse) ProtoMessage() {}
 
 func (x *InterruptJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[26]
+	mi := &file_stint_v1_job_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2965,7 +3296,7 @@ func (x *InterruptJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptJobsResponse.ProtoReflect.Descriptor instead.
 func (*InterruptJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{26}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *InterruptJobsResponse) GetResults() []*InterruptResult {
@@ -3011,7 +3342,7 @@ type RetryJobsRequest struct {
 
 func (x *RetryJobsRequest) Reset() {
 	*x = RetryJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[27]
+	mi := &file_stint_v1_job_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3354,7 @@ func (x *RetryJobsRequest) String() string {
 func (*RetryJobsRequest) ProtoMessage() {}
 
 func (x *RetryJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[27]
+	mi := &file_stint_v1_job_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3367,7 @@ func (x *RetryJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobsRequest.ProtoReflect.Descriptor instead.
 func (*RetryJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{27}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RetryJobsRequest) GetIds() []string {
@@ -3117,7 +3448,7 @@ type JobResult struct {
 
 func (x *JobResult) Reset() {
 	*x = JobResult{}
-	mi := &file_stint_v1_job_proto_msgTypes[28]
+	mi := &file_stint_v1_job_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3129,7 +3460,7 @@ func (x *JobResult) String() string {
 func (*JobResult) ProtoMessage() {}
 
 func (x *JobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[28]
+	mi := &file_stint_v1_job_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3142,7 +3473,7 @@ func (x *JobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResult.ProtoReflect.Descriptor instead.
 func (*JobResult) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{28}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *JobResult) GetId() string {
@@ -3179,7 +3510,7 @@ type RetryJobsResponse struct {
 
 func (x *RetryJobsResponse) Reset() {
 	*x = RetryJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[29]
+	mi := &file_stint_v1_job_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3191,7 +3522,7 @@ func (x *RetryJobsResponse) String() string {
 func (*RetryJobsResponse) ProtoMessage() {}
 
 func (x *RetryJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[29]
+	mi := &file_stint_v1_job_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3204,7 +3535,7 @@ func (x *RetryJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobsResponse.ProtoReflect.Descriptor instead.
 func (*RetryJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{29}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RetryJobsResponse) GetResults() []*JobResult {
@@ -3250,7 +3581,7 @@ type ParkJobsRequest struct {
 
 func (x *ParkJobsRequest) Reset() {
 	*x = ParkJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[30]
+	mi := &file_stint_v1_job_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3262,7 +3593,7 @@ func (x *ParkJobsRequest) String() string {
 func (*ParkJobsRequest) ProtoMessage() {}
 
 func (x *ParkJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[30]
+	mi := &file_stint_v1_job_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3275,7 +3606,7 @@ func (x *ParkJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParkJobsRequest.ProtoReflect.Descriptor instead.
 func (*ParkJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{30}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ParkJobsRequest) GetIds() []string {
@@ -3354,7 +3685,7 @@ type ParkJobsResponse struct {
 
 func (x *ParkJobsResponse) Reset() {
 	*x = ParkJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[31]
+	mi := &file_stint_v1_job_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3366,7 +3697,7 @@ func (x *ParkJobsResponse) String() string {
 func (*ParkJobsResponse) ProtoMessage() {}
 
 func (x *ParkJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[31]
+	mi := &file_stint_v1_job_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3379,7 +3710,7 @@ func (x *ParkJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParkJobsResponse.ProtoReflect.Descriptor instead.
 func (*ParkJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{31}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ParkJobsResponse) GetResults() []*JobResult {
@@ -3417,7 +3748,7 @@ type DeleteJobsRequest struct {
 
 func (x *DeleteJobsRequest) Reset() {
 	*x = DeleteJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[32]
+	mi := &file_stint_v1_job_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3760,7 @@ func (x *DeleteJobsRequest) String() string {
 func (*DeleteJobsRequest) ProtoMessage() {}
 
 func (x *DeleteJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[32]
+	mi := &file_stint_v1_job_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3773,7 @@ func (x *DeleteJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{32}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeleteJobsRequest) GetIds() []string {
@@ -3500,7 +3831,7 @@ type DeleteJobsResponse struct {
 
 func (x *DeleteJobsResponse) Reset() {
 	*x = DeleteJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[33]
+	mi := &file_stint_v1_job_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3512,7 +3843,7 @@ func (x *DeleteJobsResponse) String() string {
 func (*DeleteJobsResponse) ProtoMessage() {}
 
 func (x *DeleteJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[33]
+	mi := &file_stint_v1_job_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3525,7 +3856,7 @@ func (x *DeleteJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{33}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DeleteJobsResponse) GetResults() []*JobResult {
@@ -3553,7 +3884,7 @@ type ExplainJobRequest struct {
 
 func (x *ExplainJobRequest) Reset() {
 	*x = ExplainJobRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[34]
+	mi := &file_stint_v1_job_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3565,7 +3896,7 @@ func (x *ExplainJobRequest) String() string {
 func (*ExplainJobRequest) ProtoMessage() {}
 
 func (x *ExplainJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[34]
+	mi := &file_stint_v1_job_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3578,7 +3909,7 @@ func (x *ExplainJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainJobRequest.ProtoReflect.Descriptor instead.
 func (*ExplainJobRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{34}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExplainJobRequest) GetId() string {
@@ -3617,7 +3948,7 @@ type ExplainJobResponse struct {
 
 func (x *ExplainJobResponse) Reset() {
 	*x = ExplainJobResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[35]
+	mi := &file_stint_v1_job_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +3960,7 @@ func (x *ExplainJobResponse) String() string {
 func (*ExplainJobResponse) ProtoMessage() {}
 
 func (x *ExplainJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[35]
+	mi := &file_stint_v1_job_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3642,7 +3973,7 @@ func (x *ExplainJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainJobResponse.ProtoReflect.Descriptor instead.
 func (*ExplainJobResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{35}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExplainJobResponse) GetId() string {
@@ -3733,7 +4064,7 @@ type Blocker struct {
 
 func (x *Blocker) Reset() {
 	*x = Blocker{}
-	mi := &file_stint_v1_job_proto_msgTypes[36]
+	mi := &file_stint_v1_job_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3745,7 +4076,7 @@ func (x *Blocker) String() string {
 func (*Blocker) ProtoMessage() {}
 
 func (x *Blocker) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[36]
+	mi := &file_stint_v1_job_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3758,7 +4089,7 @@ func (x *Blocker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blocker.ProtoReflect.Descriptor instead.
 func (*Blocker) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{36}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Blocker) GetKind() BlockerKind {
@@ -3836,7 +4167,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\tincrement\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\tincrement\x12+\n" +
 	"\x03max\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03max\"B\n" +
 	"\x0fConstantBackoff\x12/\n" +
-	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\xdf\x05\n" +
+	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\x89\x06\n" +
 	"\aJobSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12+\n" +
@@ -3853,11 +4184,18 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\rtrace_context\x18\f \x01(\v2\x16.stint.v1.TraceContextR\ftraceContext\x123\n" +
 	"\atimeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12*\n" +
 	"\x06limits\x18\x0e \x03(\v2\x12.stint.v1.LimitUseR\x06limits\x12!\n" +
-	"\ffairness_key\x18\x0f \x01(\tR\vfairnessKey\x1a9\n" +
+	"\ffairness_key\x18\x0f \x01(\tR\vfairnessKey\x12(\n" +
+	"\x06unique\x18\x10 \x01(\v2\x10.stint.v1.UniqueR\x06unique\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
-	"\x05start\"<\n" +
+	"\x05start\"\xab\x01\n" +
+	"\x06Unique\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
+	"\x05until\x18\x02 \x01(\x0e2\x15.stint.v1.UniqueUntilR\x05until\x12+\n" +
+	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x125\n" +
+	"\von_conflict\x18\x04 \x01(\x0e2\x14.stint.v1.OnConflictR\n" +
+	"onConflict\"<\n" +
 	"\rSubmitRequest\x12%\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x11.stint.v1.JobSpecR\x04jobsJ\x04\b\x0f\x10\x10\"B\n" +
 	"\x0eSubmitResponse\x120\n" +
@@ -3865,13 +4203,14 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x11SubmitJobsRequest\x12%\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x11.stint.v1.JobSpecR\x04jobsJ\x04\b\x0f\x10\x10\"F\n" +
 	"\x12SubmitJobsResponse\x120\n" +
-	"\aresults\x18\x01 \x03(\v2\x16.stint.v1.SubmitResultR\aresults\"\xd0\x01\n" +
+	"\aresults\x18\x01 \x03(\v2\x16.stint.v1.SubmitResultR\aresults\"\xed\x01\n" +
 	"\fSubmitResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x16.stint.v1.SubmitStatusR\x06status\x12(\n" +
 	"\x05state\x18\x03 \x01(\x0e2\x12.stint.v1.JobStateR\x05state\x12)\n" +
 	"\x05error\x18\x04 \x01(\v2\x13.stint.v1.ItemErrorR\x05error\x12+\n" +
-	"\x06policy\x18\x05 \x01(\v2\x13.stint.v1.JobPolicyR\x06policy\"i\n" +
+	"\x06policy\x18\x05 \x01(\v2\x13.stint.v1.JobPolicyR\x06policy\x12\x1b\n" +
+	"\tholder_id\x18\x06 \x01(\tR\bholderId\"i\n" +
 	"\tJobPolicy\x12/\n" +
 	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12+\n" +
 	"\x05retry\x18\x02 \x01(\v2\x15.stint.v1.RetryPolicyR\x05retry\"\x9d\x01\n" +
@@ -3884,7 +4223,8 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\asnoozes\x18\x04 \x01(\rR\asnoozes\x12\x1e\n" +
 	"\n" +
 	"deliveries\x18\x05 \x01(\rR\n" +
-	"deliveries\"\xd8\t\n" +
+	"deliveries\"\x85\n" +
+	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12(\n" +
@@ -3916,10 +4256,20 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\aactions\x18\x19 \x03(\v2\x10.stint.v1.ActionR\aactions\x123\n" +
 	"\atimeout\x18\x1a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12*\n" +
 	"\x06limits\x18\x1b \x03(\v2\x12.stint.v1.LimitUseR\x06limits\x12!\n" +
-	"\ffairness_key\x18\x1c \x01(\tR\vfairnessKey\x1a9\n" +
+	"\ffairness_key\x18\x1c \x01(\tR\vfairnessKey\x12+\n" +
+	"\x06unique\x18\x1d \x01(\v2\x13.stint.v1.UniqueKeyR\x06unique\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xea\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfd\x01\n" +
+	"\tUniqueKey\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
+	"\x05until\x18\x02 \x01(\x0e2\x15.stint.v1.UniqueUntilR\x05until\x12+\n" +
+	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x125\n" +
+	"\von_conflict\x18\x04 \x01(\x0e2\x14.stint.v1.OnConflictR\n" +
+	"onConflict\x12\x12\n" +
+	"\x04held\x18\x05 \x01(\bR\x04held\x129\n" +
+	"\n" +
+	"held_until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\theldUntil\"\xea\x01\n" +
 	"\x06Action\x12(\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x14.stint.v1.ActionKindR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1c\n" +
@@ -3927,12 +4277,14 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x05 \x01(\tR\trequestId\x121\n" +
-	"\x06status\x18\x06 \x01(\x0e2\x19.stint.v1.InterruptStatusR\x06status\"\xe5\x02\n" +
+	"\x06status\x18\x06 \x01(\x0e2\x19.stint.v1.InterruptStatusR\x06status\"\x84\x03\n" +
 	"\tJobFilter\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12*\n" +
 	"\x06states\x18\x02 \x03(\x0e2\x12.stint.v1.JobStateR\x06states\x127\n" +
 	"\x06labels\x18\x03 \x03(\v2\x1f.stint.v1.JobFilter.LabelsEntryR\x06labels\x12\x18\n" +
-	"\asubject\x18\x04 \x01(\tR\asubject\x12A\n" +
+	"\asubject\x18\x04 \x01(\tR\asubject\x12\x1d\n" +
+	"\n" +
+	"unique_key\x18\a \x01(\tR\tuniqueKey\x12A\n" +
 	"\x0esubmitted_from\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rsubmittedFrom\x12E\n" +
 	"\x10submitted_before\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x0fsubmittedBefore\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
@@ -4100,11 +4452,23 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x16ON_FAILURE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ON_FAILURE_RETRY\x10\x01\x12\x13\n" +
 	"\x0fON_FAILURE_PARK\x10\x02\x12\x13\n" +
-	"\x0fON_FAILURE_FAIL\x10\x03*d\n" +
+	"\x0fON_FAILURE_FAIL\x10\x03*\\\n" +
+	"\vUniqueUntil\x12\x1c\n" +
+	"\x18UNIQUE_UNTIL_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12UNIQUE_UNTIL_START\x10\x01\x12\x17\n" +
+	"\x13UNIQUE_UNTIL_FINISH\x10\x02*\x83\x01\n" +
+	"\n" +
+	"OnConflict\x12\x1b\n" +
+	"\x17ON_CONFLICT_UNSPECIFIED\x10\x00\x12\x1f\n" +
+	"\x1bON_CONFLICT_RETURN_EXISTING\x10\x01\x12\x16\n" +
+	"\x12ON_CONFLICT_REJECT\x10\x02\x12\x1f\n" +
+	"\x1bON_CONFLICT_REPLACE_PENDING\x10\x03*\x9c\x01\n" +
 	"\fSubmitStatus\x12\x1d\n" +
 	"\x19SUBMIT_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15SUBMIT_STATUS_CREATED\x10\x01\x12\x1a\n" +
-	"\x16SUBMIT_STATUS_EXISTING\x10\x02*J\n" +
+	"\x16SUBMIT_STATUS_EXISTING\x10\x02\x12\x1a\n" +
+	"\x16SUBMIT_STATUS_KEY_HELD\x10\x03\x12\x1a\n" +
+	"\x16SUBMIT_STATUS_REPLACED\x10\x04*J\n" +
 	"\aJobView\x12\x18\n" +
 	"\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n" +
@@ -4175,191 +4539,204 @@ func file_stint_v1_job_proto_rawDescGZIP() []byte {
 	return file_stint_v1_job_proto_rawDescData
 }
 
-var file_stint_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_stint_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 12)
+var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_stint_v1_job_proto_goTypes = []any{
 	(JobState)(0),                 // 0: stint.v1.JobState
 	(Priority)(0),                 // 1: stint.v1.Priority
 	(ParkReason)(0),               // 2: stint.v1.ParkReason
 	(OnFailure)(0),                // 3: stint.v1.OnFailure
-	(SubmitStatus)(0),             // 4: stint.v1.SubmitStatus
-	(JobView)(0),                  // 5: stint.v1.JobView
-	(ActionKind)(0),               // 6: stint.v1.ActionKind
-	(WaitUntil)(0),                // 7: stint.v1.WaitUntil
-	(InterruptStatus)(0),          // 8: stint.v1.InterruptStatus
-	(BlockerKind)(0),              // 9: stint.v1.BlockerKind
-	(*RetryPolicy)(nil),           // 10: stint.v1.RetryPolicy
-	(*ExponentialBackoff)(nil),    // 11: stint.v1.ExponentialBackoff
-	(*LinearBackoff)(nil),         // 12: stint.v1.LinearBackoff
-	(*ConstantBackoff)(nil),       // 13: stint.v1.ConstantBackoff
-	(*JobSpec)(nil),               // 14: stint.v1.JobSpec
-	(*SubmitRequest)(nil),         // 15: stint.v1.SubmitRequest
-	(*SubmitResponse)(nil),        // 16: stint.v1.SubmitResponse
-	(*SubmitJobsRequest)(nil),     // 17: stint.v1.SubmitJobsRequest
-	(*SubmitJobsResponse)(nil),    // 18: stint.v1.SubmitJobsResponse
-	(*SubmitResult)(nil),          // 19: stint.v1.SubmitResult
-	(*JobPolicy)(nil),             // 20: stint.v1.JobPolicy
-	(*JobCounters)(nil),           // 21: stint.v1.JobCounters
-	(*Job)(nil),                   // 22: stint.v1.Job
-	(*Action)(nil),                // 23: stint.v1.Action
-	(*JobFilter)(nil),             // 24: stint.v1.JobFilter
-	(*GetJobRequest)(nil),         // 25: stint.v1.GetJobRequest
-	(*GetJobResponse)(nil),        // 26: stint.v1.GetJobResponse
-	(*ListJobsRequest)(nil),       // 27: stint.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),      // 28: stint.v1.ListJobsResponse
-	(*CountJobsRequest)(nil),      // 29: stint.v1.CountJobsRequest
-	(*CountJobsResponse)(nil),     // 30: stint.v1.CountJobsResponse
-	(*JobCounts)(nil),             // 31: stint.v1.JobCounts
-	(*WaitJobRequest)(nil),        // 32: stint.v1.WaitJobRequest
-	(*WaitJobResponse)(nil),       // 33: stint.v1.WaitJobResponse
-	(*InterruptJobsRequest)(nil),  // 34: stint.v1.InterruptJobsRequest
-	(*InterruptResult)(nil),       // 35: stint.v1.InterruptResult
-	(*InterruptJobsResponse)(nil), // 36: stint.v1.InterruptJobsResponse
-	(*RetryJobsRequest)(nil),      // 37: stint.v1.RetryJobsRequest
-	(*JobResult)(nil),             // 38: stint.v1.JobResult
-	(*RetryJobsResponse)(nil),     // 39: stint.v1.RetryJobsResponse
-	(*ParkJobsRequest)(nil),       // 40: stint.v1.ParkJobsRequest
-	(*ParkJobsResponse)(nil),      // 41: stint.v1.ParkJobsResponse
-	(*DeleteJobsRequest)(nil),     // 42: stint.v1.DeleteJobsRequest
-	(*DeleteJobsResponse)(nil),    // 43: stint.v1.DeleteJobsResponse
-	(*ExplainJobRequest)(nil),     // 44: stint.v1.ExplainJobRequest
-	(*ExplainJobResponse)(nil),    // 45: stint.v1.ExplainJobResponse
-	(*Blocker)(nil),               // 46: stint.v1.Blocker
-	nil,                           // 47: stint.v1.JobSpec.LabelsEntry
-	nil,                           // 48: stint.v1.Job.LabelsEntry
-	nil,                           // 49: stint.v1.JobFilter.LabelsEntry
-	(*durationpb.Duration)(nil),   // 50: google.protobuf.Duration
-	(*Payload)(nil),               // 51: stint.v1.Payload
-	(*timestamppb.Timestamp)(nil), // 52: google.protobuf.Timestamp
-	(*TraceContext)(nil),          // 53: stint.v1.TraceContext
-	(*LimitUse)(nil),              // 54: stint.v1.LimitUse
-	(*ItemError)(nil),             // 55: stint.v1.ItemError
-	(*Interrupt)(nil),             // 56: stint.v1.Interrupt
-	(*Run)(nil),                   // 57: stint.v1.Run
-	(*Failure)(nil),               // 58: stint.v1.Failure
-	(InterruptLevel)(0),           // 59: stint.v1.InterruptLevel
+	(UniqueUntil)(0),              // 4: stint.v1.UniqueUntil
+	(OnConflict)(0),               // 5: stint.v1.OnConflict
+	(SubmitStatus)(0),             // 6: stint.v1.SubmitStatus
+	(JobView)(0),                  // 7: stint.v1.JobView
+	(ActionKind)(0),               // 8: stint.v1.ActionKind
+	(WaitUntil)(0),                // 9: stint.v1.WaitUntil
+	(InterruptStatus)(0),          // 10: stint.v1.InterruptStatus
+	(BlockerKind)(0),              // 11: stint.v1.BlockerKind
+	(*RetryPolicy)(nil),           // 12: stint.v1.RetryPolicy
+	(*ExponentialBackoff)(nil),    // 13: stint.v1.ExponentialBackoff
+	(*LinearBackoff)(nil),         // 14: stint.v1.LinearBackoff
+	(*ConstantBackoff)(nil),       // 15: stint.v1.ConstantBackoff
+	(*JobSpec)(nil),               // 16: stint.v1.JobSpec
+	(*Unique)(nil),                // 17: stint.v1.Unique
+	(*SubmitRequest)(nil),         // 18: stint.v1.SubmitRequest
+	(*SubmitResponse)(nil),        // 19: stint.v1.SubmitResponse
+	(*SubmitJobsRequest)(nil),     // 20: stint.v1.SubmitJobsRequest
+	(*SubmitJobsResponse)(nil),    // 21: stint.v1.SubmitJobsResponse
+	(*SubmitResult)(nil),          // 22: stint.v1.SubmitResult
+	(*JobPolicy)(nil),             // 23: stint.v1.JobPolicy
+	(*JobCounters)(nil),           // 24: stint.v1.JobCounters
+	(*Job)(nil),                   // 25: stint.v1.Job
+	(*UniqueKey)(nil),             // 26: stint.v1.UniqueKey
+	(*Action)(nil),                // 27: stint.v1.Action
+	(*JobFilter)(nil),             // 28: stint.v1.JobFilter
+	(*GetJobRequest)(nil),         // 29: stint.v1.GetJobRequest
+	(*GetJobResponse)(nil),        // 30: stint.v1.GetJobResponse
+	(*ListJobsRequest)(nil),       // 31: stint.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),      // 32: stint.v1.ListJobsResponse
+	(*CountJobsRequest)(nil),      // 33: stint.v1.CountJobsRequest
+	(*CountJobsResponse)(nil),     // 34: stint.v1.CountJobsResponse
+	(*JobCounts)(nil),             // 35: stint.v1.JobCounts
+	(*WaitJobRequest)(nil),        // 36: stint.v1.WaitJobRequest
+	(*WaitJobResponse)(nil),       // 37: stint.v1.WaitJobResponse
+	(*InterruptJobsRequest)(nil),  // 38: stint.v1.InterruptJobsRequest
+	(*InterruptResult)(nil),       // 39: stint.v1.InterruptResult
+	(*InterruptJobsResponse)(nil), // 40: stint.v1.InterruptJobsResponse
+	(*RetryJobsRequest)(nil),      // 41: stint.v1.RetryJobsRequest
+	(*JobResult)(nil),             // 42: stint.v1.JobResult
+	(*RetryJobsResponse)(nil),     // 43: stint.v1.RetryJobsResponse
+	(*ParkJobsRequest)(nil),       // 44: stint.v1.ParkJobsRequest
+	(*ParkJobsResponse)(nil),      // 45: stint.v1.ParkJobsResponse
+	(*DeleteJobsRequest)(nil),     // 46: stint.v1.DeleteJobsRequest
+	(*DeleteJobsResponse)(nil),    // 47: stint.v1.DeleteJobsResponse
+	(*ExplainJobRequest)(nil),     // 48: stint.v1.ExplainJobRequest
+	(*ExplainJobResponse)(nil),    // 49: stint.v1.ExplainJobResponse
+	(*Blocker)(nil),               // 50: stint.v1.Blocker
+	nil,                           // 51: stint.v1.JobSpec.LabelsEntry
+	nil,                           // 52: stint.v1.Job.LabelsEntry
+	nil,                           // 53: stint.v1.JobFilter.LabelsEntry
+	(*durationpb.Duration)(nil),   // 54: google.protobuf.Duration
+	(*Payload)(nil),               // 55: stint.v1.Payload
+	(*timestamppb.Timestamp)(nil), // 56: google.protobuf.Timestamp
+	(*TraceContext)(nil),          // 57: stint.v1.TraceContext
+	(*LimitUse)(nil),              // 58: stint.v1.LimitUse
+	(*ItemError)(nil),             // 59: stint.v1.ItemError
+	(*Interrupt)(nil),             // 60: stint.v1.Interrupt
+	(*Run)(nil),                   // 61: stint.v1.Run
+	(*Failure)(nil),               // 62: stint.v1.Failure
+	(InterruptLevel)(0),           // 63: stint.v1.InterruptLevel
 }
 var file_stint_v1_job_proto_depIdxs = []int32{
-	11,  // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
-	12,  // 1: stint.v1.RetryPolicy.linear:type_name -> stint.v1.LinearBackoff
-	13,  // 2: stint.v1.RetryPolicy.constant:type_name -> stint.v1.ConstantBackoff
-	50,  // 3: stint.v1.RetryPolicy.deadline:type_name -> google.protobuf.Duration
+	13,  // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
+	14,  // 1: stint.v1.RetryPolicy.linear:type_name -> stint.v1.LinearBackoff
+	15,  // 2: stint.v1.RetryPolicy.constant:type_name -> stint.v1.ConstantBackoff
+	54,  // 3: stint.v1.RetryPolicy.deadline:type_name -> google.protobuf.Duration
 	3,   // 4: stint.v1.RetryPolicy.on_failure:type_name -> stint.v1.OnFailure
-	50,  // 5: stint.v1.RetryPolicy.interrupt_delay:type_name -> google.protobuf.Duration
-	50,  // 6: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
-	50,  // 7: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
-	50,  // 8: stint.v1.LinearBackoff.initial:type_name -> google.protobuf.Duration
-	50,  // 9: stint.v1.LinearBackoff.increment:type_name -> google.protobuf.Duration
-	50,  // 10: stint.v1.LinearBackoff.max:type_name -> google.protobuf.Duration
-	50,  // 11: stint.v1.ConstantBackoff.delay:type_name -> google.protobuf.Duration
-	51,  // 12: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
+	54,  // 5: stint.v1.RetryPolicy.interrupt_delay:type_name -> google.protobuf.Duration
+	54,  // 6: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
+	54,  // 7: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
+	54,  // 8: stint.v1.LinearBackoff.initial:type_name -> google.protobuf.Duration
+	54,  // 9: stint.v1.LinearBackoff.increment:type_name -> google.protobuf.Duration
+	54,  // 10: stint.v1.LinearBackoff.max:type_name -> google.protobuf.Duration
+	54,  // 11: stint.v1.ConstantBackoff.delay:type_name -> google.protobuf.Duration
+	55,  // 12: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
 	1,   // 13: stint.v1.JobSpec.priority:type_name -> stint.v1.Priority
-	52,  // 14: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
-	50,  // 15: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
-	52,  // 16: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
-	50,  // 17: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
-	10,  // 18: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
-	47,  // 19: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
-	53,  // 20: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
-	50,  // 21: stint.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
-	54,  // 22: stint.v1.JobSpec.limits:type_name -> stint.v1.LimitUse
-	14,  // 23: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
-	19,  // 24: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
-	14,  // 25: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
-	19,  // 26: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
-	4,   // 27: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
-	0,   // 28: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
-	55,  // 29: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
-	20,  // 30: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
-	50,  // 31: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
-	10,  // 32: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
-	0,   // 33: stint.v1.Job.state:type_name -> stint.v1.JobState
-	1,   // 34: stint.v1.Job.priority:type_name -> stint.v1.Priority
-	51,  // 35: stint.v1.Job.payload:type_name -> stint.v1.Payload
-	52,  // 36: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	52,  // 37: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
-	52,  // 38: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
-	52,  // 39: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	21,  // 40: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
-	56,  // 41: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
-	2,   // 42: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
-	57,  // 43: stint.v1.Job.run:type_name -> stint.v1.Run
-	57,  // 44: stint.v1.Job.history:type_name -> stint.v1.Run
-	51,  // 45: stint.v1.Job.result:type_name -> stint.v1.Payload
-	58,  // 46: stint.v1.Job.failure:type_name -> stint.v1.Failure
-	48,  // 47: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
-	20,  // 48: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
-	53,  // 49: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
-	23,  // 50: stint.v1.Job.actions:type_name -> stint.v1.Action
-	50,  // 51: stint.v1.Job.timeout:type_name -> google.protobuf.Duration
-	54,  // 52: stint.v1.Job.limits:type_name -> stint.v1.LimitUse
-	6,   // 53: stint.v1.Action.kind:type_name -> stint.v1.ActionKind
-	52,  // 54: stint.v1.Action.time:type_name -> google.protobuf.Timestamp
-	8,   // 55: stint.v1.Action.status:type_name -> stint.v1.InterruptStatus
-	0,   // 56: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
-	49,  // 57: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
-	52,  // 58: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
-	52,  // 59: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
-	5,   // 60: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
-	22,  // 61: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
-	24,  // 62: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
-	5,   // 63: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
-	22,  // 64: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
-	24,  // 65: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
-	31,  // 66: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
-	7,   // 67: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
-	5,   // 68: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
-	22,  // 69: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
-	59,  // 70: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
-	50,  // 71: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
-	50,  // 72: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
-	24,  // 73: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
-	8,   // 74: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
-	0,   // 75: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
-	59,  // 76: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
-	55,  // 77: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
-	35,  // 78: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
-	24,  // 79: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
-	0,   // 80: stint.v1.JobResult.state:type_name -> stint.v1.JobState
-	55,  // 81: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
-	38,  // 82: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
-	24,  // 83: stint.v1.ParkJobsRequest.filter:type_name -> stint.v1.JobFilter
-	38,  // 84: stint.v1.ParkJobsResponse.results:type_name -> stint.v1.JobResult
-	24,  // 85: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
-	38,  // 86: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
-	0,   // 87: stint.v1.ExplainJobResponse.state:type_name -> stint.v1.JobState
-	46,  // 88: stint.v1.ExplainJobResponse.blockers:type_name -> stint.v1.Blocker
-	50,  // 89: stint.v1.ExplainJobResponse.estimated_wait:type_name -> google.protobuf.Duration
-	52,  // 90: stint.v1.ExplainJobResponse.as_of:type_name -> google.protobuf.Timestamp
-	9,   // 91: stint.v1.Blocker.kind:type_name -> stint.v1.BlockerKind
-	52,  // 92: stint.v1.Blocker.until:type_name -> google.protobuf.Timestamp
-	15,  // 93: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
-	17,  // 94: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
-	25,  // 95: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
-	27,  // 96: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
-	44,  // 97: stint.v1.JobService.ExplainJob:input_type -> stint.v1.ExplainJobRequest
-	29,  // 98: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
-	32,  // 99: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
-	34,  // 100: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
-	37,  // 101: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
-	40,  // 102: stint.v1.JobService.ParkJobs:input_type -> stint.v1.ParkJobsRequest
-	42,  // 103: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
-	16,  // 104: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
-	18,  // 105: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
-	26,  // 106: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
-	28,  // 107: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
-	45,  // 108: stint.v1.JobService.ExplainJob:output_type -> stint.v1.ExplainJobResponse
-	30,  // 109: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
-	33,  // 110: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
-	36,  // 111: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
-	39,  // 112: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
-	41,  // 113: stint.v1.JobService.ParkJobs:output_type -> stint.v1.ParkJobsResponse
-	43,  // 114: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
-	104, // [104:115] is the sub-list for method output_type
-	93,  // [93:104] is the sub-list for method input_type
-	93,  // [93:93] is the sub-list for extension type_name
-	93,  // [93:93] is the sub-list for extension extendee
-	0,   // [0:93] is the sub-list for field type_name
+	56,  // 14: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
+	54,  // 15: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
+	56,  // 16: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
+	54,  // 17: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
+	12,  // 18: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
+	51,  // 19: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
+	57,  // 20: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
+	54,  // 21: stint.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
+	58,  // 22: stint.v1.JobSpec.limits:type_name -> stint.v1.LimitUse
+	17,  // 23: stint.v1.JobSpec.unique:type_name -> stint.v1.Unique
+	4,   // 24: stint.v1.Unique.until:type_name -> stint.v1.UniqueUntil
+	54,  // 25: stint.v1.Unique.ttl:type_name -> google.protobuf.Duration
+	5,   // 26: stint.v1.Unique.on_conflict:type_name -> stint.v1.OnConflict
+	16,  // 27: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
+	22,  // 28: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
+	16,  // 29: stint.v1.SubmitJobsRequest.jobs:type_name -> stint.v1.JobSpec
+	22,  // 30: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
+	6,   // 31: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
+	0,   // 32: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
+	59,  // 33: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
+	23,  // 34: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
+	54,  // 35: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
+	12,  // 36: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
+	0,   // 37: stint.v1.Job.state:type_name -> stint.v1.JobState
+	1,   // 38: stint.v1.Job.priority:type_name -> stint.v1.Priority
+	55,  // 39: stint.v1.Job.payload:type_name -> stint.v1.Payload
+	56,  // 40: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	56,  // 41: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
+	56,  // 42: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
+	56,  // 43: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	24,  // 44: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
+	60,  // 45: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
+	2,   // 46: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
+	61,  // 47: stint.v1.Job.run:type_name -> stint.v1.Run
+	61,  // 48: stint.v1.Job.history:type_name -> stint.v1.Run
+	55,  // 49: stint.v1.Job.result:type_name -> stint.v1.Payload
+	62,  // 50: stint.v1.Job.failure:type_name -> stint.v1.Failure
+	52,  // 51: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
+	23,  // 52: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
+	57,  // 53: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
+	27,  // 54: stint.v1.Job.actions:type_name -> stint.v1.Action
+	54,  // 55: stint.v1.Job.timeout:type_name -> google.protobuf.Duration
+	58,  // 56: stint.v1.Job.limits:type_name -> stint.v1.LimitUse
+	26,  // 57: stint.v1.Job.unique:type_name -> stint.v1.UniqueKey
+	4,   // 58: stint.v1.UniqueKey.until:type_name -> stint.v1.UniqueUntil
+	54,  // 59: stint.v1.UniqueKey.ttl:type_name -> google.protobuf.Duration
+	5,   // 60: stint.v1.UniqueKey.on_conflict:type_name -> stint.v1.OnConflict
+	56,  // 61: stint.v1.UniqueKey.held_until:type_name -> google.protobuf.Timestamp
+	8,   // 62: stint.v1.Action.kind:type_name -> stint.v1.ActionKind
+	56,  // 63: stint.v1.Action.time:type_name -> google.protobuf.Timestamp
+	10,  // 64: stint.v1.Action.status:type_name -> stint.v1.InterruptStatus
+	0,   // 65: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
+	53,  // 66: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
+	56,  // 67: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
+	56,  // 68: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
+	7,   // 69: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
+	25,  // 70: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
+	28,  // 71: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
+	7,   // 72: stint.v1.ListJobsRequest.view:type_name -> stint.v1.JobView
+	25,  // 73: stint.v1.ListJobsResponse.jobs:type_name -> stint.v1.Job
+	28,  // 74: stint.v1.CountJobsRequest.filter:type_name -> stint.v1.JobFilter
+	35,  // 75: stint.v1.CountJobsResponse.counts:type_name -> stint.v1.JobCounts
+	9,   // 76: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
+	7,   // 77: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
+	25,  // 78: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
+	63,  // 79: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
+	54,  // 80: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
+	54,  // 81: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
+	28,  // 82: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
+	10,  // 83: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
+	0,   // 84: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
+	63,  // 85: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
+	59,  // 86: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
+	39,  // 87: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
+	28,  // 88: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
+	0,   // 89: stint.v1.JobResult.state:type_name -> stint.v1.JobState
+	59,  // 90: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
+	42,  // 91: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
+	28,  // 92: stint.v1.ParkJobsRequest.filter:type_name -> stint.v1.JobFilter
+	42,  // 93: stint.v1.ParkJobsResponse.results:type_name -> stint.v1.JobResult
+	28,  // 94: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
+	42,  // 95: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
+	0,   // 96: stint.v1.ExplainJobResponse.state:type_name -> stint.v1.JobState
+	50,  // 97: stint.v1.ExplainJobResponse.blockers:type_name -> stint.v1.Blocker
+	54,  // 98: stint.v1.ExplainJobResponse.estimated_wait:type_name -> google.protobuf.Duration
+	56,  // 99: stint.v1.ExplainJobResponse.as_of:type_name -> google.protobuf.Timestamp
+	11,  // 100: stint.v1.Blocker.kind:type_name -> stint.v1.BlockerKind
+	56,  // 101: stint.v1.Blocker.until:type_name -> google.protobuf.Timestamp
+	18,  // 102: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
+	20,  // 103: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
+	29,  // 104: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
+	31,  // 105: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
+	48,  // 106: stint.v1.JobService.ExplainJob:input_type -> stint.v1.ExplainJobRequest
+	33,  // 107: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
+	36,  // 108: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
+	38,  // 109: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
+	41,  // 110: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
+	44,  // 111: stint.v1.JobService.ParkJobs:input_type -> stint.v1.ParkJobsRequest
+	46,  // 112: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
+	19,  // 113: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
+	21,  // 114: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
+	30,  // 115: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
+	32,  // 116: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
+	49,  // 117: stint.v1.JobService.ExplainJob:output_type -> stint.v1.ExplainJobResponse
+	34,  // 118: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
+	37,  // 119: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
+	40,  // 120: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
+	43,  // 121: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
+	45,  // 122: stint.v1.JobService.ParkJobs:output_type -> stint.v1.ParkJobsResponse
+	47,  // 123: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
+	113, // [113:124] is the sub-list for method output_type
+	102, // [102:113] is the sub-list for method input_type
+	102, // [102:102] is the sub-list for extension type_name
+	102, // [102:102] is the sub-list for extension extendee
+	0,   // [0:102] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_job_proto_init() }
@@ -4386,8 +4763,8 @@ func file_stint_v1_job_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_job_proto_rawDesc), len(file_stint_v1_job_proto_rawDesc)),
-			NumEnums:      10,
-			NumMessages:   40,
+			NumEnums:      12,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
