@@ -28,8 +28,9 @@ Scenarios, all by default:
   single   submit and drain, then life, with one job a message
   unary    submit and drain by unary calls, one job a call
 
-With --backlog N it also measures what N waiting jobs cost: memory, drain rate, time to start. It ends with 1 if any job
-was refused, lost, or finished other than once.
+With --backlog N it also measures what N waiting jobs cost: memory, drain rate, time to start. With --blocked N it measures,
+in as many pairs as there are runs, what N jobs that wait for a full key of a limit cost those of another key behind them.
+It ends with 1 if any job was refused, lost, or finished other than once.
 
 A running server is used only if --server is on the command line. Its finished jobs then stay there.`,
 		Example: `  stint bench
@@ -61,6 +62,7 @@ A running server is used only if --server is on the command line. Its finished j
 	flags.IntVar(&c.Limits, "limits", 0, "limits that each job names, at most 8; nothing waits for them")
 	flags.IntVar(&c.Keys, "keys", 1000, "keys of each limit")
 	flags.IntVar(&c.Backlog, "backlog", 0, "also measure with so many jobs waiting")
+	flags.IntVar(&c.Blocked, "blocked", 0, "also measure behind so many jobs that wait for a full key")
 	return cmd
 }
 
@@ -75,7 +77,7 @@ func (g *globals) bench(ctx context.Context, c bench.Config) error {
 		defer cancel()
 	}
 	report, err := bench.Run(ctx, c)
-	if len(report.Results) > 0 || report.Backlog != nil {
+	if len(report.Results) > 0 || report.Backlog != nil || report.Blocked != nil {
 		err = errors.Join(err, g.printBench(report))
 	}
 	if err != nil && ctx.Err() == nil && c.Server == "" {

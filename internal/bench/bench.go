@@ -42,6 +42,11 @@ func Run(ctx context.Context, c Config) (Report, error) {
 			return r, err
 		}
 	}
+	if c.Blocked > 0 {
+		if r.Blocked, err = blocked(ctx, c); err != nil {
+			return r, err
+		}
+	}
 	return r, r.verdict()
 }
 

@@ -171,9 +171,9 @@ func TestAServerThatIsGoneIsAnError(t *testing.T) {
 
 func TestConfigNamesEveryFault(t *testing.T) {
 	_, err := Run(t.Context(), Config{
-		Scenarios: []string{"speed"}, Jobs: -1, Batch: 1001, Payload: 2 << 20, Backlog: 5, Server: "127.0.0.1:1",
+		Scenarios: []string{"speed"}, Jobs: -1, Batch: 1001, Payload: 2 << 20, Backlog: 5, Blocked: 7, Server: "127.0.0.1:1",
 	})
-	for _, want := range []string{`"speed"`, "jobs is -1", "batch is 1001", "payload is", "3 MiB", "not at least", "restarts"} {
+	for _, want := range []string{`"speed"`, "jobs is -1", "batch is 1001", "payload is", "3 MiB", "not at least", "restarts", "blocked is 7", "a server of its own"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v lacks %q", err, want)
 		}

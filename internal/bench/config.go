@@ -50,6 +50,9 @@ type Config struct {
 	Keys int
 	// Backlog is the number of waiting jobs to measure with, at least 10,000; zero leaves that scenario out.
 	Backlog int
+	// Blocked is the number of jobs that wait for a full key of a limit before those that are measured, at least 10,000; zero
+	// leaves that scenario out.
+	Blocked int
 	// Version is the version of stint to report.
 	Version string
 	// Note is told what is being done, for people; nil means nobody.
@@ -106,6 +109,12 @@ func (c Config) Validate() error {
 	}
 	if c.Backlog != 0 && c.Backlog < backlogLeast {
 		faults = append(faults, fmt.Errorf("backlog is %d, not at least %d", c.Backlog, backlogLeast))
+	}
+	if c.Blocked != 0 && c.Blocked < blockedLeast {
+		faults = append(faults, fmt.Errorf("blocked is %d, not at least %d", c.Blocked, blockedLeast))
+	}
+	if c.Blocked != 0 && c.Server != "" {
+		faults = append(faults, errors.New("blocked takes a server of its own for each pair, so it cannot use a running one"))
 	}
 	if c.Backlog != 0 && c.Server != "" {
 		faults = append(faults, errors.New("backlog restarts the server, so it cannot use a running one"))

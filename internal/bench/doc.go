@@ -18,5 +18,6 @@
 //     against every job that it held up.
 //   - single: submit and drain, then life, with one job a message.
 //   - unary: submit and drain by unary calls, one job a call.
+//   - blocked: the drain of jobs that come after very many that wait for a full key of a limit, and memory.
 //   - backlog: memory, drain rate and time to readiness with very many jobs waiting.
 package bench

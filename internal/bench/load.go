@@ -27,10 +27,11 @@ type load struct {
 
 	target   *target
 	queue    string
-	contents []byte   // random bytes that payloads are cut from
-	size     int      // of a payload
-	limits   int      // that each job names
-	keys     []string // of each limit
+	contents []byte              // random bytes that payloads are cut from
+	size     int                 // of a payload
+	limits   int                 // that each job names
+	uses     []*stintv1.LimitUse // not nil: what each job takes instead
+	keys     []string            // of each limit
 	began    func(job int)
 	told     func(job int) // not nil: workers hold runs until they are told to stop
 	outcome  outcome       // of every run
@@ -113,8 +114,8 @@ func (l *load) batchOf(from, to int) []*stintv1.JobSpec {
 
 // usesOf is what a job takes: of each limit one unit of a key, seldom the same ones together.
 func (l *load) usesOf(job int) []*stintv1.LimitUse {
-	if l.limits == 0 {
-		return nil
+	if l.limits == 0 || l.uses != nil {
+		return l.uses
 	}
 	slab := make([]stintv1.LimitUse, l.limits)
 	uses := make([]*stintv1.LimitUse, l.limits)

@@ -17,6 +17,8 @@ type Report struct {
 	Results []Result `json:"results"`
 	// Backlog says what many waiting jobs cost; nil if it was not asked for.
 	Backlog *Backlog `json:"backlog,omitempty"`
+	// Blocked says what jobs that wait for a full key cost others; nil if it was not asked for.
+	Blocked *Blocked `json:"blocked,omitempty"`
 }
 
 // Result is the median of the runs of one scenario.
@@ -56,6 +58,10 @@ func (r Report) verdict() error {
 	if r.Backlog != nil {
 		n += r.Backlog.Faults
 		first = append(first, r.Backlog.first)
+	}
+	if r.Blocked != nil {
+		n += r.Blocked.Faults
+		first = append(first, r.Blocked.first)
 	}
 	if n == 0 {
 		return nil
@@ -103,6 +109,9 @@ func (r Report) WriteTable(w io.Writer) error {
 	}
 	if r.Backlog != nil {
 		r.Backlog.write(w)
+	}
+	if r.Blocked != nil {
+		r.Blocked.write(w)
 	}
 	return nil
 }

@@ -46,12 +46,23 @@ type benchReport struct {
 		} `json:"latency_ms"`
 		Errors int `json:"errors"`
 	} `json:"results"`
+	Blocked struct {
+		Jobs      int       `json:"jobs"`
+		Drained   int       `json:"drained"`
+		Alone     float64   `json:"alone_jobs_per_s"`
+		Behind    float64   `json:"behind_jobs_per_s"`
+		Ratios    []float64 `json:"ratios"`
+		Ratio     float64   `json:"ratio"`
+		AloneRSS  int64     `json:"alone_rss_bytes"`
+		BehindRSS int64     `json:"behind_rss_bytes"`
+		Errors    int       `json:"errors"`
+	} `json:"blocked"`
 }
 
 // TestBench runs all scenarios on few jobs: each must come to its end, without faults and with all its figures, and
 // leave nothing behind. How fast it was is not looked at here.
 func TestBench(t *testing.T) {
-	cmd := stint(t, "bench", "--jobs", "2000", "--runs", "1", "-o", "json")
+	cmd := stint(t, "bench", "--jobs", "2000", "--runs", "1", "--blocked", "10000", "-o", "json")
 	cmd.Dir = t.TempDir()
 	r := run(t, cmd)
 	if r.code != 0 || r.stderr != "" {
@@ -85,6 +96,10 @@ func TestBench(t *testing.T) {
 	want := "submit drain life latency interrupt single-submit single-drain single-life unary-submit unary-drain"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("the results are %s, want %s", got, want)
+	}
+	if b := report.Blocked; b.Jobs != 10_000 || b.Drained != 10_000 || b.Alone <= 0 || b.Behind <= 0 || len(b.Ratios) != 1 || b.Ratio != b.Ratios[0] ||
+		b.AloneRSS <= 0 || b.BehindRSS <= 0 || b.Errors != 0 {
+		t.Errorf("behind blocked jobs: %+v; a part of it is missing", b)
 	}
 	if left := contents(t, cmd.Dir); len(left) > 0 {
 		t.Errorf("bench has left %v behind", left)
