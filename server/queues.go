@@ -101,10 +101,17 @@ func (s *Server) UpdateQueue(ctx context.Context, m *stintv1.UpdateQueueRequest)
 	return answer, err
 }
 
-// DeleteQueue deletes a queue that has no unfinished jobs.
+// DeleteQueue deletes a queue that has no unfinished jobs, or, by force, none that run.
 func (s *Server) DeleteQueue(ctx context.Context, m *stintv1.DeleteQueueRequest) (*stintv1.DeleteQueueResponse, error) {
 	if err := checkQueueName("name", m.GetName()); err != nil {
 		return nil, err
+	}
+	answer := &stintv1.DeleteQueueResponse{}
+	if m.GetForce() {
+		var err error
+		if answer.DeletedJobs, err = s.emptyQueue(ctx, m.GetName()); err != nil {
+			return nil, err
+		}
 	}
 	err := s.store.Update(ctx, func(tx store.Tx) error {
 		q := tx.Queue(m.GetName())
@@ -122,8 +129,26 @@ func (s *Server) DeleteQueue(ctx context.Context, m *stintv1.DeleteQueueRequest)
 		}
 		return tx.DeleteQueue(q.Name)
 	})
-	return &stintv1.DeleteQueueResponse{}, err
+	return answer, err
 }
+
+// emptyQueue deletes the unfinished jobs of a queue that do not run, page by page, and tells how many those were.
+func (s *Server) emptyQueue(ctx context.Context, name string) (deleted uint64, err error) {
+	page := &stintv1.DeleteJobsRequest{Filter: &stintv1.JobFilter{Queue: name, States: []stintv1.JobState{
+		stintv1.JobState_JOB_STATE_SCHEDULED, stintv1.JobState_JOB_STATE_READY, stintv1.JobState_JOB_STATE_BACKOFF, stintv1.JobState_JOB_STATE_PARKED,
+	}}}
+	for {
+		done, err := s.DeleteJobs(ctx, page)
+		if err != nil {
+			return deleted, err
+		}
+		deleted += uint64(len(done.GetResults()))
+		if page.ContinueToken = done.GetContinueToken(); page.ContinueToken == "" {
+			return deleted, nil
+		}
+	}
+}
+
 
 // queueNotEmpty refuses to delete a queue that has so many unfinished jobs.
 func queueNotEmpty(jobs uint64) *refusal {

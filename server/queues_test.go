@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -215,6 +216,42 @@ func TestPauseQueue(t *testing.T) {
 			< assignment 2: b/1 of q in pool 0`)
 		if got := r.queue("q").GetPause(); got != nil {
 			t.Errorf("the queue has the pause %v", got)
+		}
+	})
+}
+
+// TestDeleteQueueByForce: what waits goes with the queue; while something runs the queue stays.
+func TestDeleteQueueByForce(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		force := func(want said, deleted uint64) {
+			t.Helper()
+			answer, err := r.queues.DeleteQueue(r.ctx, &stintv1.DeleteQueueRequest{Name: "q", Force: true})
+			if got := ofCall(err); got != want || answer.GetDeletedJobs() != deleted {
+				t.Errorf("%v, %d deleted; want %v, %d", got, answer.GetDeletedJobs(), want, deleted)
+			}
+		}
+		notEmpty := said{stintv1.Reason_REASON_QUEUE_NOT_EMPTY, codes.FailedPrecondition, "", false}
+		force(said{stintv1.Reason_REASON_QUEUE_NOT_FOUND, codes.NotFound, "", false}, 0)
+		id := r.submit(&stintv1.JobSpec{Queue: "q"})[0].GetId()
+		run := r.claim("q")
+		for range 3 {
+			specs := make([]*stintv1.JobSpec, 800)
+			for i := range specs {
+				specs[i] = &stintv1.JobSpec{Queue: "q", Start: &stintv1.JobSpec_Delay{Delay: durationpb.New(time.Duration(i%2) * time.Hour)}}
+			}
+			r.submit(specs...)
+		}
+		other := r.submit(&stintv1.JobSpec{Queue: "q/r"})[0].GetId()
+		force(notEmpty, 0)
+		if c := r.queue("q").GetCounts(); c.GetReady()+c.GetScheduled() != 0 || c.GetRunning() != 1 {
+			t.Errorf("left are %v", c)
+		}
+		r.submit(&stintv1.JobSpec{Queue: "q"}, &stintv1.JobSpec{Queue: "q"})
+		r.accept(run)
+		r.succeed(run)
+		force(said{}, 2)
+		if r.job(id).GetState() != stintv1.JobState_JOB_STATE_SUCCEEDED || r.job(other).GetState() != stintv1.JobState_JOB_STATE_READY {
+			t.Error("it took others with it")
 		}
 	})
 }

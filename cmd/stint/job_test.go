@@ -330,6 +330,11 @@ func TestQueueCommands(t *testing.T) {
 		t.Errorf("get as JSON: %v, %v", &answer, err)
 	}
 	wantCode(t, stint(t, "", server, "queue", "delete", "mail"), 4, "QUEUE_NOT_EMPTY: the queue has 1 job not finished")
+	submit(t, server, "doomed")
+	submit(t, server, "doomed")
+	if out := squeeze(ok(t, server, "queue", "delete", "doomed", "--force")); !strings.HasPrefix(out, "doomed DELETED\nJobs 2 deleted with it") {
+		t.Errorf("queue delete --force printed:\n%s", out)
+	}
 	if out := ok(t, server, "queue", "delete", "fresh"); squeeze(out) != "fresh DELETED" {
 		t.Errorf("delete printed %q", out)
 	}

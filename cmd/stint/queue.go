@@ -169,12 +169,20 @@ func newQueueResumeCommand(g *globals) *cobra.Command {
 }
 
 func newQueueDeleteCommand(g *globals) *cobra.Command {
-	return queueCommand(g, "delete", "Delete a queue that has no unfinished jobs", "  stint queue delete thumbnails",
+	var force bool
+	c := queueCommand(g, "delete", "Delete a queue that has no unfinished jobs", "  stint queue delete thumbnails --force",
 		func(ctx context.Context, c *client.Client, queue string) error {
-			answer, err := c.Queues().DeleteQueue(ctx, &stintv1.DeleteQueueRequest{Name: queue})
+			answer, err := c.Queues().DeleteQueue(ctx, &stintv1.DeleteQueueRequest{Name: queue, Force: force})
 			if err != nil {
 				return err
 			}
-			return g.print(answer, []proto.Message{answer}, func(w io.Writer) { row(w, queue, "DELETED") })
+			return g.print(answer, []proto.Message{answer}, func(w io.Writer) {
+				row(w, queue, "DELETED")
+				if n := answer.GetDeletedJobs(); n > 0 {
+					row(w, "Jobs", fmt.Sprintf("%d deleted with it", n))
+				}
+			})
 		})
+	c.Flags().BoolVar(&force, "force", false, "delete its unfinished jobs too; refused while some of them run")
+	return c
 }

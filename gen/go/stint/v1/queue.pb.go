@@ -758,7 +758,10 @@ func (x *UpdateQueueResponse) GetQueue() *Queue {
 type DeleteQueueRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
-	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Delete its jobs that are not finished and do not run first, a thousand at a time, each thousand all or none. What is deleted
+	// stays so if the call ends before its end, or a running job keeps the queue: it is harmless to repeat.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -800,9 +803,18 @@ func (x *DeleteQueueRequest) GetName() string {
 	return ""
 }
 
+func (x *DeleteQueueRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 // DeleteQueueResponse answers DeleteQueue.
 type DeleteQueueResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many jobs were deleted with it, by `force`.
+	DeletedJobs   uint64 `protobuf:"varint,1,opt,name=deleted_jobs,json=deletedJobs,proto3" json:"deleted_jobs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -835,6 +847,13 @@ func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use DeleteQueueResponse.ProtoReflect.Descriptor instead.
 func (*DeleteQueueResponse) Descriptor() ([]byte, []int) {
 	return file_stint_v1_queue_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeleteQueueResponse) GetDeletedJobs() uint64 {
+	if x != nil {
+		return x.DeletedJobs
+	}
+	return 0
 }
 
 // PauseQueueRequest asks for a queue to be paused.
@@ -2064,10 +2083,12 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\x06policy\x18\x02 \x01(\v2\x15.stint.v1.QueuePolicyR\x06policy\x12\x12\n" +
 	"\x04etag\x18\x03 \x01(\tR\x04etagJ\x04\b\x0f\x10\x10\"<\n" +
 	"\x13UpdateQueueResponse\x12%\n" +
-	"\x05queue\x18\x01 \x01(\v2\x0f.stint.v1.QueueR\x05queue\".\n" +
+	"\x05queue\x18\x01 \x01(\v2\x0f.stint.v1.QueueR\x05queue\"D\n" +
 	"\x12DeleteQueueRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04nameJ\x04\b\x0f\x10\x10\"\x15\n" +
-	"\x13DeleteQueueResponse\"c\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05forceJ\x04\b\x0f\x10\x10\"8\n" +
+	"\x13DeleteQueueResponse\x12!\n" +
+	"\fdeleted_jobs\x18\x01 \x01(\x04R\vdeletedJobs\"c\n" +
 	"\x11PauseQueueRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1c\n" +

@@ -49,8 +49,8 @@ type QueueServiceClient interface {
 	GetQueue(ctx context.Context, in *GetQueueRequest, opts ...grpc.CallOption) (*GetQueueResponse, error)
 	// Sets a queue's policy, making the queue if there is none. The whole policy is replaced. Errors: ETAG_MISMATCH.
 	UpdateQueue(ctx context.Context, in *UpdateQueueRequest, opts ...grpc.CallOption) (*UpdateQueueResponse, error)
-	// Deletes a queue and its policy. Refused QUEUE_NOT_EMPTY while it has jobs that are not terminal; finished ones stay
-	// readable by id.
+	// Deletes a queue and its policy. Refused QUEUE_NOT_EMPTY while it has jobs that are not terminal, unless forced: then they are
+	// deleted, and it is refused while some of them run. Finished ones stay readable by id.
 	DeleteQueue(ctx context.Context, in *DeleteQueueRequest, opts ...grpc.CallOption) (*DeleteQueueResponse, error)
 	// Stops handing out the queue's jobs. Submits are taken, runs under way go on. Harmless to repeat.
 	PauseQueue(ctx context.Context, in *PauseQueueRequest, opts ...grpc.CallOption) (*PauseQueueResponse, error)
@@ -202,8 +202,8 @@ type QueueServiceServer interface {
 	GetQueue(context.Context, *GetQueueRequest) (*GetQueueResponse, error)
 	// Sets a queue's policy, making the queue if there is none. The whole policy is replaced. Errors: ETAG_MISMATCH.
 	UpdateQueue(context.Context, *UpdateQueueRequest) (*UpdateQueueResponse, error)
-	// Deletes a queue and its policy. Refused QUEUE_NOT_EMPTY while it has jobs that are not terminal; finished ones stay
-	// readable by id.
+	// Deletes a queue and its policy. Refused QUEUE_NOT_EMPTY while it has jobs that are not terminal, unless forced: then they are
+	// deleted, and it is refused while some of them run. Finished ones stay readable by id.
 	DeleteQueue(context.Context, *DeleteQueueRequest) (*DeleteQueueResponse, error)
 	// Stops handing out the queue's jobs. Submits are taken, runs under way go on. Harmless to repeat.
 	PauseQueue(context.Context, *PauseQueueRequest) (*PauseQueueResponse, error)
