@@ -149,7 +149,6 @@ func (s *Server) emptyQueue(ctx context.Context, name string) (deleted uint64, e
 	}
 }
 
-
 // queueNotEmpty refuses to delete a queue that has so many unfinished jobs.
 func queueNotEmpty(jobs uint64) *refusal {
 	return &refusal{
