@@ -36,6 +36,10 @@ type Run struct {
 	Labels map[string]string
 	// Subject is what the job is about.
 	Subject string
+	// Limits are what the run takes of limits, and so what it may say is [Throttled].
+	Limits []*stintv1.LimitUse
+	// FairnessKey is whose turn it took.
+	FairnessKey string
 	// Priority is the job's band.
 	Priority stintv1.Priority
 	// Counters are what the job has used of its budgets; never nil.
@@ -65,6 +69,8 @@ func newRun(a *stintv1.Assignment) *Run {
 		ContentType:  a.GetPayload().GetContentType(),
 		Labels:       a.GetLabels(),
 		Subject:      a.GetSubject(),
+		Limits:       a.GetLimits(),
+		FairnessKey:  a.GetFairnessKey(),
 		Priority:     a.GetPriority(),
 		Counters:     a.GetCounters(),
 		Lease:        a.GetLease().AsDuration(),

@@ -196,6 +196,8 @@ func wireAssignment(a *dispatch.Assignment, payload []byte) *stintv1.Assignment 
 		SubmitTime:    wireTime(j.SubmitTime),
 		Timeout:       wireTimeout(spec.Timeout),
 		LostContact:   stintv1.LostContact(j.Run.LostContact),
+		Limits:        wireUses(spec.Limits),
+		FairnessKey:   spec.FairnessKey,
 	}
 }
 

@@ -67,6 +67,9 @@ func TestLimitOverTheWire(t *testing.T) {
 			t.Error(diff)
 		}
 		first, second := r.claim("q"), r.claim("q")
+		if diff := cmp.Diff(uses, first.GetLimits(), protocmp.Transform()); diff != "" {
+			t.Error("an assignment:", diff)
+		}
 		r.accept(first)
 		third, err := r.workers.ClaimJobs(r.ctx, &stintv1.ClaimJobsRequest{Worker: "test", Queues: []string{"p"}})
 		if err != nil || len(third.GetAssignments()) > 0 {

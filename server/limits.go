@@ -256,6 +256,9 @@ func usesFrom(uses []*stintv1.LimitUse) []job.LimitUse {
 }
 
 func wireUses(uses []job.LimitUse) []*stintv1.LimitUse {
+	if len(uses) == 0 {
+		return nil
+	}
 	all := make([]*stintv1.LimitUse, len(uses))
 	for i, u := range uses {
 		all[i] = &stintv1.LimitUse{Name: u.Limit, Key: u.Key, Units: u.Units}

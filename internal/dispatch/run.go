@@ -163,9 +163,12 @@ func finished(s job.RunState) bool { return s >= job.RunSucceeded && s <= job.Ru
 
 // weight is about how many bytes an assignment of the job takes on the wire.
 func weight(j *job.Job) uint64 {
-	n := j.Spec.PayloadSize + len(j.Spec.Queue) + len(j.Spec.Subject) + len(j.Spec.ContentType) + len(j.Spec.Tracestate) + 256
+	n := j.Spec.PayloadSize + len(j.Spec.Queue) + len(j.Spec.Subject) + len(j.Spec.ContentType) + len(j.Spec.Tracestate) + len(j.Spec.FairnessKey) + 256
 	for key, value := range j.Spec.Labels {
 		n += len(key) + len(value) + 6
+	}
+	for _, u := range j.Spec.Limits {
+		n += len(u.Limit) + len(u.Key) + 16
 	}
 	return uint64(n)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 )
 
@@ -22,8 +24,12 @@ const (
 func (s *sim) limit() {
 	l := s.connect()
 	defer l.close()
-	for _, name := range []string{simLimit, simOther} {
-		_, err := l.Queues().PutLimit(context.Background(), &stintv1.PutLimitRequest{Name: name, Policy: &stintv1.LimitPolicy{MaxUnits: simMost}})
+	policies := []*stintv1.LimitPolicy{
+		{MaxUnits: simMost},
+		{MaxUnits: simMost, Rate: &stintv1.Rate{Permits: 20}, CircuitBreaker: &stintv1.CircuitBreaker{Failures: 3, RetryIn: durationpb.New(2 * time.Second)}},
+	}
+	for i, name := range []string{simLimit, simOther} {
+		_, err := l.Queues().PutLimit(context.Background(), &stintv1.PutLimitRequest{Name: name, Policy: policies[i]})
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -118,6 +118,9 @@ func (s *sim) handler(d *dice) client.Handler {
 		case n < 82:
 			return client.Park(failure)
 		case n < 90:
+			if n >= 88 {
+				return s.overloaded(d, run)
+			}
 			return client.Release(d.between(0, 5*time.Second), "later")
 		case n < 94:
 			return client.NotMe("somebody else")
@@ -127,6 +130,16 @@ func (s *sim) handler(d *dice) client.Handler {
 			panic("a handler may")
 		}
 	}
+}
+
+// overloaded says so of something that the run takes, or of its queue.
+func (s *sim) overloaded(d *dice, run *client.Run) error {
+	cooldown := d.between(time.Millisecond, 20*time.Second)
+	if len(run.Limits) == 0 {
+		return client.Throttled("", "", cooldown, "busy")
+	}
+	u := run.Limits[d.n(len(run.Limits))]
+	return client.Throttled(u.GetName(), u.GetKey(), cooldown, "busy")
 }
 
 // hand is a worker that makes unary calls.

@@ -1077,7 +1077,11 @@ type Assignment struct {
 	// How long the run may take, from acceptance, before it is interrupted; absent: as long as it takes.
 	Timeout *durationpb.Duration `protobuf:"bytes,16,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// What to do when the server does not answer; by the queue's policy.
-	LostContact   LostContact `protobuf:"varint,17,opt,name=lost_contact,json=lostContact,proto3,enum=stint.v1.LostContact" json:"lost_contact,omitempty"`
+	LostContact LostContact `protobuf:"varint,17,opt,name=lost_contact,json=lostContact,proto3,enum=stint.v1.LostContact" json:"lost_contact,omitempty"`
+	// What the run takes, in the order of names and keys: what it may say is overloaded.
+	Limits []*LimitUse `protobuf:"bytes,18,rep,name=limits,proto3" json:"limits,omitempty"`
+	// Whose turn it took.
+	FairnessKey   string `protobuf:"bytes,19,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1229,6 +1233,20 @@ func (x *Assignment) GetLostContact() LostContact {
 		return x.LostContact
 	}
 	return LostContact_LOST_CONTACT_UNSPECIFIED
+}
+
+func (x *Assignment) GetLimits() []*LimitUse {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *Assignment) GetFairnessKey() string {
+	if x != nil {
+		return x.FairnessKey
+	}
+	return ""
 }
 
 // FinishAck answers a finish. Any status ends resending.
@@ -2480,7 +2498,7 @@ var File_stint_v1_worker_proto protoreflect.FileDescriptor
 
 const file_stint_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x15stint/v1/worker.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x12stint/v1/job.proto\x1a\x16stint/v1/payload.proto\x1a\x14stint/v1/queue.proto\x1a\x12stint/v1/run.proto\"\xce\x02\n" +
+	"\x15stint/v1/worker.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x12stint/v1/job.proto\x1a\x14stint/v1/limit.proto\x1a\x16stint/v1/payload.proto\x1a\x14stint/v1/queue.proto\x1a\x12stint/v1/run.proto\"\xce\x02\n" +
 	"\vWorkRequest\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12%\n" +
 	"\x05hello\x18\x02 \x01(\v2\x0f.stint.v1.HelloR\x05hello\x12(\n" +
@@ -2551,7 +2569,7 @@ const file_stint_v1_worker_proto_rawDesc = "" +
 	"\rWorkItemError\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
 	"\x04part\x18\x02 \x01(\tR\x04part\x12)\n" +
-	"\x05error\x18\x03 \x01(\v2\x13.stint.v1.ItemErrorR\x05error\"\x83\x06\n" +
+	"\x05error\x18\x03 \x01(\v2\x13.stint.v1.ItemErrorR\x05error\"\xd2\x06\n" +
 	"\n" +
 	"Assignment\x12%\n" +
 	"\x0eassignment_seq\x18\x01 \x01(\x04R\rassignmentSeq\x12\x1f\n" +
@@ -2574,7 +2592,9 @@ const file_stint_v1_worker_proto_rawDesc = "" +
 	"\vsubmit_time\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"submitTime\x123\n" +
 	"\atimeout\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x128\n" +
-	"\flost_contact\x18\x11 \x01(\x0e2\x15.stint.v1.LostContactR\vlostContact\x1a9\n" +
+	"\flost_contact\x18\x11 \x01(\x0e2\x15.stint.v1.LostContactR\vlostContact\x12*\n" +
+	"\x06limits\x18\x12 \x03(\v2\x12.stint.v1.LimitUseR\x06limits\x12!\n" +
+	"\ffairness_key\x18\x13 \x01(\tR\vfairnessKey\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x01\n" +
@@ -2764,9 +2784,10 @@ var file_stint_v1_worker_proto_goTypes = []any{
 	(*TraceContext)(nil),          // 42: stint.v1.TraceContext
 	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
 	(LostContact)(0),              // 44: stint.v1.LostContact
-	(JobState)(0),                 // 45: stint.v1.JobState
-	(*Interrupt)(nil),             // 46: stint.v1.Interrupt
-	(InterruptLevel)(0),           // 47: stint.v1.InterruptLevel
+	(*LimitUse)(nil),              // 45: stint.v1.LimitUse
+	(JobState)(0),                 // 46: stint.v1.JobState
+	(*Interrupt)(nil),             // 47: stint.v1.Interrupt
+	(InterruptLevel)(0),           // 48: stint.v1.InterruptLevel
 }
 var file_stint_v1_worker_proto_depIdxs = []int32{
 	4,  // 0: stint.v1.WorkRequest.hello:type_name -> stint.v1.Hello
@@ -2798,52 +2819,53 @@ var file_stint_v1_worker_proto_depIdxs = []int32{
 	43, // 26: stint.v1.Assignment.submit_time:type_name -> google.protobuf.Timestamp
 	37, // 27: stint.v1.Assignment.timeout:type_name -> google.protobuf.Duration
 	44, // 28: stint.v1.Assignment.lost_contact:type_name -> stint.v1.LostContact
-	0,  // 29: stint.v1.FinishAck.status:type_name -> stint.v1.FinishStatus
-	38, // 30: stint.v1.FinishAck.error:type_name -> stint.v1.ItemError
-	45, // 31: stint.v1.FinishAck.job_state:type_name -> stint.v1.JobState
-	16, // 32: stint.v1.ReportAnswer.verdicts:type_name -> stint.v1.Verdict
-	37, // 33: stint.v1.ReportAnswer.next_report_in:type_name -> google.protobuf.Duration
-	1,  // 34: stint.v1.Verdict.action:type_name -> stint.v1.VerdictAction
-	2,  // 35: stint.v1.Verdict.stop_reason:type_name -> stint.v1.StopReason
-	46, // 36: stint.v1.Verdict.interrupt:type_name -> stint.v1.Interrupt
-	37, // 37: stint.v1.Verdict.lease:type_name -> google.protobuf.Duration
-	37, // 38: stint.v1.DrainNotice.grace:type_name -> google.protobuf.Duration
-	37, // 39: stint.v1.GoingAway.reconnect_in:type_name -> google.protobuf.Duration
-	37, // 40: stint.v1.ClaimJobsRequest.wait:type_name -> google.protobuf.Duration
-	13, // 41: stint.v1.ClaimJobsResponse.assignments:type_name -> stint.v1.Assignment
-	8,  // 42: stint.v1.HeartbeatRunsRequest.interrupt_acks:type_name -> stint.v1.InterruptAck
-	16, // 43: stint.v1.HeartbeatRunsResponse.verdicts:type_name -> stint.v1.Verdict
-	37, // 44: stint.v1.HeartbeatRunsResponse.next_heartbeat_in:type_name -> google.protobuf.Duration
-	36, // 45: stint.v1.FinishRunsRequest.finishes:type_name -> stint.v1.Finish
-	14, // 46: stint.v1.FinishRunsResponse.acks:type_name -> stint.v1.FinishAck
-	47, // 47: stint.v1.CheckLeaseResponse.level:type_name -> stint.v1.InterruptLevel
-	35, // 48: stint.v1.Worker.labels:type_name -> stint.v1.Worker.LabelsEntry
-	43, // 49: stint.v1.Worker.since:type_name -> google.protobuf.Timestamp
-	43, // 50: stint.v1.Worker.heard_time:type_name -> google.protobuf.Timestamp
-	7,  // 51: stint.v1.Worker.pools:type_name -> stint.v1.Pool
-	27, // 52: stint.v1.ListWorkersResponse.workers:type_name -> stint.v1.Worker
-	37, // 53: stint.v1.DrainWorkersRequest.grace:type_name -> google.protobuf.Duration
-	38, // 54: stint.v1.DrainResult.error:type_name -> stint.v1.ItemError
-	31, // 55: stint.v1.DrainWorkersResponse.results:type_name -> stint.v1.DrainResult
-	3,  // 56: stint.v1.WorkerService.Work:input_type -> stint.v1.WorkRequest
-	19, // 57: stint.v1.WorkerService.ClaimJobs:input_type -> stint.v1.ClaimJobsRequest
-	21, // 58: stint.v1.WorkerService.HeartbeatRuns:input_type -> stint.v1.HeartbeatRunsRequest
-	23, // 59: stint.v1.WorkerService.FinishRuns:input_type -> stint.v1.FinishRunsRequest
-	25, // 60: stint.v1.WorkerService.CheckLease:input_type -> stint.v1.CheckLeaseRequest
-	28, // 61: stint.v1.WorkerService.ListWorkers:input_type -> stint.v1.ListWorkersRequest
-	30, // 62: stint.v1.WorkerService.DrainWorkers:input_type -> stint.v1.DrainWorkersRequest
-	11, // 63: stint.v1.WorkerService.Work:output_type -> stint.v1.WorkResponse
-	20, // 64: stint.v1.WorkerService.ClaimJobs:output_type -> stint.v1.ClaimJobsResponse
-	22, // 65: stint.v1.WorkerService.HeartbeatRuns:output_type -> stint.v1.HeartbeatRunsResponse
-	24, // 66: stint.v1.WorkerService.FinishRuns:output_type -> stint.v1.FinishRunsResponse
-	26, // 67: stint.v1.WorkerService.CheckLease:output_type -> stint.v1.CheckLeaseResponse
-	29, // 68: stint.v1.WorkerService.ListWorkers:output_type -> stint.v1.ListWorkersResponse
-	32, // 69: stint.v1.WorkerService.DrainWorkers:output_type -> stint.v1.DrainWorkersResponse
-	63, // [63:70] is the sub-list for method output_type
-	56, // [56:63] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	45, // 29: stint.v1.Assignment.limits:type_name -> stint.v1.LimitUse
+	0,  // 30: stint.v1.FinishAck.status:type_name -> stint.v1.FinishStatus
+	38, // 31: stint.v1.FinishAck.error:type_name -> stint.v1.ItemError
+	46, // 32: stint.v1.FinishAck.job_state:type_name -> stint.v1.JobState
+	16, // 33: stint.v1.ReportAnswer.verdicts:type_name -> stint.v1.Verdict
+	37, // 34: stint.v1.ReportAnswer.next_report_in:type_name -> google.protobuf.Duration
+	1,  // 35: stint.v1.Verdict.action:type_name -> stint.v1.VerdictAction
+	2,  // 36: stint.v1.Verdict.stop_reason:type_name -> stint.v1.StopReason
+	47, // 37: stint.v1.Verdict.interrupt:type_name -> stint.v1.Interrupt
+	37, // 38: stint.v1.Verdict.lease:type_name -> google.protobuf.Duration
+	37, // 39: stint.v1.DrainNotice.grace:type_name -> google.protobuf.Duration
+	37, // 40: stint.v1.GoingAway.reconnect_in:type_name -> google.protobuf.Duration
+	37, // 41: stint.v1.ClaimJobsRequest.wait:type_name -> google.protobuf.Duration
+	13, // 42: stint.v1.ClaimJobsResponse.assignments:type_name -> stint.v1.Assignment
+	8,  // 43: stint.v1.HeartbeatRunsRequest.interrupt_acks:type_name -> stint.v1.InterruptAck
+	16, // 44: stint.v1.HeartbeatRunsResponse.verdicts:type_name -> stint.v1.Verdict
+	37, // 45: stint.v1.HeartbeatRunsResponse.next_heartbeat_in:type_name -> google.protobuf.Duration
+	36, // 46: stint.v1.FinishRunsRequest.finishes:type_name -> stint.v1.Finish
+	14, // 47: stint.v1.FinishRunsResponse.acks:type_name -> stint.v1.FinishAck
+	48, // 48: stint.v1.CheckLeaseResponse.level:type_name -> stint.v1.InterruptLevel
+	35, // 49: stint.v1.Worker.labels:type_name -> stint.v1.Worker.LabelsEntry
+	43, // 50: stint.v1.Worker.since:type_name -> google.protobuf.Timestamp
+	43, // 51: stint.v1.Worker.heard_time:type_name -> google.protobuf.Timestamp
+	7,  // 52: stint.v1.Worker.pools:type_name -> stint.v1.Pool
+	27, // 53: stint.v1.ListWorkersResponse.workers:type_name -> stint.v1.Worker
+	37, // 54: stint.v1.DrainWorkersRequest.grace:type_name -> google.protobuf.Duration
+	38, // 55: stint.v1.DrainResult.error:type_name -> stint.v1.ItemError
+	31, // 56: stint.v1.DrainWorkersResponse.results:type_name -> stint.v1.DrainResult
+	3,  // 57: stint.v1.WorkerService.Work:input_type -> stint.v1.WorkRequest
+	19, // 58: stint.v1.WorkerService.ClaimJobs:input_type -> stint.v1.ClaimJobsRequest
+	21, // 59: stint.v1.WorkerService.HeartbeatRuns:input_type -> stint.v1.HeartbeatRunsRequest
+	23, // 60: stint.v1.WorkerService.FinishRuns:input_type -> stint.v1.FinishRunsRequest
+	25, // 61: stint.v1.WorkerService.CheckLease:input_type -> stint.v1.CheckLeaseRequest
+	28, // 62: stint.v1.WorkerService.ListWorkers:input_type -> stint.v1.ListWorkersRequest
+	30, // 63: stint.v1.WorkerService.DrainWorkers:input_type -> stint.v1.DrainWorkersRequest
+	11, // 64: stint.v1.WorkerService.Work:output_type -> stint.v1.WorkResponse
+	20, // 65: stint.v1.WorkerService.ClaimJobs:output_type -> stint.v1.ClaimJobsResponse
+	22, // 66: stint.v1.WorkerService.HeartbeatRuns:output_type -> stint.v1.HeartbeatRunsResponse
+	24, // 67: stint.v1.WorkerService.FinishRuns:output_type -> stint.v1.FinishRunsResponse
+	26, // 68: stint.v1.WorkerService.CheckLease:output_type -> stint.v1.CheckLeaseResponse
+	29, // 69: stint.v1.WorkerService.ListWorkers:output_type -> stint.v1.ListWorkersResponse
+	32, // 70: stint.v1.WorkerService.DrainWorkers:output_type -> stint.v1.DrainWorkersResponse
+	64, // [64:71] is the sub-list for method output_type
+	57, // [57:64] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_worker_proto_init() }
@@ -2854,6 +2876,7 @@ func file_stint_v1_worker_proto_init() {
 	file_stint_v1_error_proto_init()
 	file_stint_v1_interrupt_proto_init()
 	file_stint_v1_job_proto_init()
+	file_stint_v1_limit_proto_init()
 	file_stint_v1_payload_proto_init()
 	file_stint_v1_queue_proto_init()
 	file_stint_v1_run_proto_init()
