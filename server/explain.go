@@ -181,7 +181,7 @@ func (x *explainer) limits() {
 }
 
 func uses(j *job.Job, use job.LimitUse) bool {
-	for _, u := range j.Spec.Limits {
+	for _, u := range j.Taken() {
 		if u.Limit == use.Limit && u.Key == use.Key {
 			return true
 		}

@@ -187,8 +187,8 @@ func (p *usagePage) hold(r store.Reader) {
 		p.holder(z.Limits, h)
 	}
 	r.Running(func(j *job.Job) bool {
-		if len(j.Spec.Limits) > 0 {
-			p.holder(j.Spec.Limits, &stintv1.LimitHolder{
+		if len(j.Taken()) > 0 {
+			p.holder(j.Taken(), &stintv1.LimitHolder{
 				JobId: j.Spec.ID.String(), Queue: j.Spec.Queue, Worker: j.Run.Worker, InstanceId: j.Run.Instance.String(),
 				Since: wireTime(j.Run.DispatchTime),
 			})

@@ -74,6 +74,7 @@ const (
 	EventPark
 	EventRetry
 	EventBuild // a new build registers
+	EventUpdate
 	EventDelete
 	numberOfEvents
 )
@@ -81,7 +82,7 @@ const (
 var eventNames = [numberOfEvents]string{
 	"none", "submit", "due", "start_by", "unblock", "dispatch", "accept", "undeliver",
 	"success", "failure", "interrupted", "released", "lose", "timeout", "hard deadline", "late success", "late failure",
-	"interrupt RETRY", "interrupt CANCEL", "deliver", "acknowledge", "park", "retry", "new build", "delete",
+	"interrupt RETRY", "interrupt CANCEL", "deliver", "acknowledge", "park", "retry", "new build", "update", "delete",
 }
 
 // String is the event's name for people.
@@ -127,11 +128,12 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventDue:             to(ready),
 		EventStartBy:         to(expired),
 		EventLateSuccess:     to(succeeded),
-		EventLateFailure:     to(scheduled, parked, failed),
+		EventLateFailure:     to(backoff, scheduled, parked, failed),
 		EventInterruptRetry:  to(scheduled),
 		EventInterruptCancel: to(cancelled),
 		EventPark:            to(parked),
 		EventRetry:           to(ready),
+		EventUpdate:          to(scheduled, ready),
 		EventDelete:          to(none),
 	},
 	ready: {
@@ -142,6 +144,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventInterruptRetry:  to(ready),
 		EventInterruptCancel: to(cancelled),
 		EventPark:            to(parked),
+		EventUpdate:          to(scheduled, ready),
 		EventDelete:          to(none),
 	},
 	blocked: {
@@ -149,6 +152,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventStartBy:         to(expired),
 		EventInterruptRetry:  to(blocked),
 		EventInterruptCancel: to(cancelled),
+		EventUpdate:          to(blocked),
 		EventDelete:          to(none),
 	},
 	dispatched: {
@@ -161,6 +165,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventInterruptRetry:  to(scheduled, parked),
 		EventInterruptCancel: to(cancelled),
 		EventPark:            to(parked),
+		EventUpdate:          to(dispatched),
 	},
 	running: {
 		EventAccept:          to(running),
@@ -176,6 +181,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventDeliver:         to(running),
 		EventAcknowledge:     to(running),
 		EventPark:            to(running),
+		EventUpdate:          to(running),
 	},
 	backoff: {
 		EventDue:             to(ready),
@@ -185,6 +191,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventInterruptCancel: to(cancelled),
 		EventPark:            to(parked),
 		EventRetry:           to(ready),
+		EventUpdate:          to(backoff, scheduled, ready),
 		EventDelete:          to(none),
 	},
 	parked: {
@@ -195,6 +202,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventPark:            to(parked),
 		EventRetry:           to(ready),
 		EventBuild:           to(ready, parked),
+		EventUpdate:          to(parked),
 		EventDelete:          to(none),
 	},
 	succeeded: {

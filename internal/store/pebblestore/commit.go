@@ -220,11 +220,17 @@ func (s *Store) stepOf(c *store.Change) step {
 	if st.old == job.Running && st.new != job.Running {
 		c.Freed = s.state.taken[st.seq]
 	}
-	if by := unfinished(st.new) - unfinished(st.old); by != 0 && len(j.Spec.Limits) > 0 {
+	if updated(c) {
+		s.state.countJob(c.Old.Spec.Limits, -unfinished(st.old), s.building.named)
+		s.state.countJob(c.New.Spec.Limits, unfinished(st.new), s.building.named)
+	} else if by := unfinished(st.new) - unfinished(st.old); by != 0 && len(j.Spec.Limits) > 0 {
 		s.state.countJob(j.Spec.Limits, by, s.building.named)
 	}
 	return st
 }
+
+// updated reports whether a change gives a job another spec, which none but an update does.
+func updated(c *store.Change) bool { return c.Old != nil && c.New != nil && c.Old.Spec != c.New.Spec }
 
 // unfinished is how many unfinished jobs a job in the state is.
 func unfinished(s job.State) int64 {
@@ -242,7 +248,8 @@ func (s *Store) touch(l *lane) {
 	}
 }
 
-// writeChange adds a change's records to the engine's batch. A job with a live run is in memory and in the log only.
+// writeChange adds a change's records to the engine's batch. A job with a live run is in memory and in the log only, but
+// for its spec.
 func (s *Store) writeChange(c store.Change, st *step) {
 	seq, j := st.seq, c.New
 	if c.Old == nil {
@@ -251,7 +258,7 @@ func (s *Store) writeChange(c store.Change, st *step) {
 	switch {
 	case j == nil:
 		s.deleteJob(c.Old)
-	case j.State != job.Running:
+	case j.State != job.Running || updated(&c):
 		s.buf = appendJob(s.buf[:0], j, st.queue, s.state)
 		s.set(seqKey(kindJob, seq), s.buf)
 		if c.Old != nil && c.Old.Result != nil && j.Result == nil && c.Old.Result.Data == nil {

@@ -116,10 +116,8 @@ func (t *tx) put(c store.Change) error {
 		if t.queueOf(j.Spec.Queue) == nil {
 			return fmt.Errorf("store: put of a job in queue %q, which does not exist", j.Spec.Queue)
 		}
-		for i := range j.Spec.Limits {
-			if name := j.Spec.Limits[i].Limit; t.limitOf(name) == nil {
-				return fmt.Errorf("store: put of a job with limit %q, which does not exist", name)
-			}
+		if err := t.checkLimits(j.Spec); err != nil {
+			return err
 		}
 		j.Seq = t.nextSeq
 		t.nextSeq++
@@ -129,6 +127,10 @@ func (t *tx) put(c store.Change) error {
 			spec := *j.Spec
 			spec.Payload = nil
 			j.Spec = &spec
+		}
+	} else if updated(&c) {
+		if err := t.checkLimits(j.Spec); err != nil {
+			return err
 		}
 	}
 	if r := j.Result; r != nil && len(r.Data) > inlineMax {
@@ -141,6 +143,16 @@ func (t *tx) put(c store.Change) error {
 	}
 	t.changes = append(t.changes, c)
 	t.writes[j.Seq] = j
+	return nil
+}
+
+// checkLimits refuses a spec that names a limit which there never was.
+func (t *tx) checkLimits(s *job.Spec) error {
+	for i := range s.Limits {
+		if name := s.Limits[i].Limit; t.limitOf(name) == nil {
+			return fmt.Errorf("store: put of a job with limit %q, which does not exist", name)
+		}
+	}
 	return nil
 }
 

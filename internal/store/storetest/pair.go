@@ -63,9 +63,12 @@ func moves() map[string]move {
 		"acknowledge": func(tx clock, j *job.Job) (*job.Job, error) {
 			return j.Acknowledge(tx.Now(), j.Run.Fence, j.Interrupted().Generation)
 		},
-		"park":    func(tx clock, j *job.Job) (*job.Job, error) { return j.Park(tx.Now(), by) },
-		"retry":   func(tx clock, j *job.Job) (*job.Job, error) { return j.RetryBy(tx.Now(), by) },
-		"release": func(tx clock, j *job.Job) (*job.Job, error) { return j.ReleaseByBuild(tx.Now(), "v2") },
+		"park":     func(tx clock, j *job.Job) (*job.Job, error) { return j.Park(tx.Now(), by) },
+		"retry":    func(tx clock, j *job.Job) (*job.Job, error) { return j.RetryBy(tx.Now(), by) },
+		"rename":   updating(job.FieldSubject|job.FieldTimeout, job.Spec{Subject: "s", Timeout: time.Hour}),
+		"start":    updating(job.FieldStart, job.Spec{}),
+		"postpone": updating(job.FieldStart, job.Spec{RunAt: time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)}),
+		"release":  func(tx clock, j *job.Job) (*job.Job, error) { return j.ReleaseByBuild(tx.Now(), "v2") },
 	}
 }
 

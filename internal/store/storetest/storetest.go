@@ -45,6 +45,8 @@ func Run(t *testing.T, open Open) {
 		"zombies":                      testZombies,
 		"limits":                       testLimits,
 		"deleted limit":                testLimitDeleted,
+		"an updated READY job":         testUpdateReady,
+		"an updated RUNNING job":       testUpdateRunning,
 		"scan":                         testScan,
 		"delete":                       testDelete,
 		"fences are never reused":      testFences,
