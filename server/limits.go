@@ -250,7 +250,7 @@ func wireUses(uses []job.LimitUse) []*stintv1.LimitUse {
 	return all
 }
 
-// refuseUses says why a new job cannot take what it asks for; false if it can.
+// refuseUses says why a new or updated job cannot take what it asks for; false if it can.
 func refuseUses(r store.Reader, uses []job.LimitUse) (refused result, is bool) {
 	for _, u := range uses {
 		l := r.Limit(u.Limit)

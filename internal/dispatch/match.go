@@ -221,8 +221,8 @@ func (m *matcher) fill(l *lane) error {
 func (m *matcher) settle(b *band) (short *lane) {
 	for len(b.lanes) > 0 {
 		l := b.lanes[0]
-		if u, full := m.full(l); full {
-			m.hang(l, u)
+		if _, full := m.full(l); full {
+			m.hang(l)
 			continue
 		}
 		c := l.cursor
