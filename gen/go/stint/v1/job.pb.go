@@ -3640,7 +3640,8 @@ func (x *UpdateJobRequest) GetRequestId() string {
 // UpdateJobResponse answers UpdateJob.
 type UpdateJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The job as of this answer, BASIC. Nothing to change: as it was, with the same etag.
+	// The job as of this answer, BASIC. If there was nothing to change its etag is as before, but for a request with a
+	// request_id, which the job remembers all the same.
 	Job           *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
