@@ -40,6 +40,7 @@ const serviceConfig = `{"methodConfig": [{
     {"service": "stint.v1.JobService", "method": "InterruptJobs"},
     {"service": "stint.v1.JobService", "method": "RetryJobs"},
     {"service": "stint.v1.JobService", "method": "ParkJobs"},
+    {"service": "stint.v1.JobService", "method": "UpdateJob"},
     {"service": "stint.v1.WorkerService", "method": "HeartbeatRuns"},
     {"service": "stint.v1.WorkerService", "method": "FinishRuns"},
     {"service": "stint.v1.WorkerService", "method": "CheckLease"},
@@ -113,8 +114,9 @@ func (c *Client) Close() error {
 	return c.conn.Close()
 }
 
-// Jobs returns the generated client of JobService, for what Client does not wrap. InterruptJobs, RetryJobs and ParkJobs get
-// a request_id, a UUIDv7, if they have none; so no job is changed twice when the connection is lost and they are repeated.
+// Jobs returns the generated client of JobService, for what Client does not wrap. InterruptJobs, RetryJobs, ParkJobs
+// and UpdateJob get a request_id, a UUIDv7, if they have none; so no job is changed twice when the connection is lost and
+// they are repeated.
 func (c *Client) Jobs() stintv1.JobServiceClient { return c.jobs }
 
 // Workers returns the generated client of WorkerService, for what Client does not wrap.

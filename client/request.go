@@ -24,7 +24,7 @@ func (n naming) Invoke(ctx context.Context, method string, args, reply any, opts
 // caller's message stays as it is.
 func named(request any) any {
 	switch request.(type) {
-	case *stintv1.InterruptJobsRequest, *stintv1.RetryJobsRequest, *stintv1.ParkJobsRequest:
+	case *stintv1.InterruptJobsRequest, *stintv1.RetryJobsRequest, *stintv1.ParkJobsRequest, *stintv1.UpdateJobRequest:
 	default:
 		return request
 	}

@@ -31,6 +31,10 @@ func TestRequestsAreNamed(t *testing.T) {
 			_, err := c.Jobs().RetryJobs(ctx, unnamed)
 			return err
 		},
+		"UpdateJob": func(ctx context.Context, c *Client) error {
+			_, err := c.Jobs().UpdateJob(ctx, &stintv1.UpdateJobRequest{Id: "a"})
+			return err
+		},
 		"own": func(ctx context.Context, c *Client) error {
 			_, err := c.Jobs().InterruptJobs(ctx, own)
 			return err
@@ -68,6 +72,9 @@ func TestRequestsAreNamed(t *testing.T) {
 				}
 				s.park = func(req *stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error) {
 					return &stintv1.ParkJobsResponse{}, lost(req.GetRequestId())
+				}
+				s.update = func(req *stintv1.UpdateJobRequest) (*stintv1.UpdateJobResponse, error) {
+					return &stintv1.UpdateJobResponse{}, lost(req.GetRequestId())
 				}
 				s.retry = func(req *stintv1.RetryJobsRequest) (*stintv1.RetryJobsResponse, error) {
 					return &stintv1.RetryJobsResponse{}, lost(req.GetRequestId())

@@ -39,6 +39,11 @@ type scripted struct {
 	interrupt  func(*stintv1.InterruptJobsRequest) (*stintv1.InterruptJobsResponse, error)
 	park       func(*stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error)
 	retry      func(*stintv1.RetryJobsRequest) (*stintv1.RetryJobsResponse, error)
+	update     func(*stintv1.UpdateJobRequest) (*stintv1.UpdateJobResponse, error)
+}
+
+func (s *scripted) UpdateJob(_ context.Context, req *stintv1.UpdateJobRequest) (*stintv1.UpdateJobResponse, error) {
+	return s.update(req)
 }
 
 func (s *scripted) RetryJobs(_ context.Context, req *stintv1.RetryJobsRequest) (*stintv1.RetryJobsResponse, error) {

@@ -194,7 +194,7 @@ func wireAssignment(a *dispatch.Assignment, payload []byte) *stintv1.Assignment 
 		Counters:      wireCounters(j.Counters),
 		TraceContext:  wireTrace(spec),
 		SubmitTime:    wireTime(j.SubmitTime),
-		Timeout:       wireTimeout(spec.Timeout),
+		Timeout:       wireTimeout(j.RunTimeout()),
 		LostContact:   stintv1.LostContact(j.Run.LostContact),
 		Limits:        wireUses(spec.Limits),
 		FairnessKey:   spec.FairnessKey,

@@ -51,6 +51,9 @@ func (r *refusal) Is(target error) bool {
 // Refusals that need no details.
 var (
 	errJobNotFound    = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_JOB_NOT_FOUND, message: "no job has this id, or its record is past retention"}
+	errJobEtag        = &refusal{code: codes.Aborted, reason: stintv1.Reason_REASON_ETAG_MISMATCH, field: "etag", message: "the job changed since the etag was read"}
+	errUpdateStart    = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_INVALID_STATE, field: "update.run_at", message: "the job is RUNNING or PARKED and waits for no time"}
+	errUpdateStartBy  = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_INVALID_STATE, field: "update.start_by", message: "the job has started before"}
 	errQueueNotFound  = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_QUEUE_NOT_FOUND, message: "no queue has this name"}
 	errLimitNotFound  = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_LIMIT_NOT_FOUND, message: "no limit has this name"}
 	errLimitEtag      = &refusal{code: codes.Aborted, reason: stintv1.Reason_REASON_ETAG_MISMATCH, field: "etag", message: "the limit changed since the etag was read"}
@@ -88,6 +91,8 @@ var sentinels = []struct {
 	{job.ErrTooLate, errTooLate},
 	{job.ErrDowngrade, errDowngrade},
 	{job.ErrIllegal, errInvalidState},
+	{job.ErrUpdateStart, errUpdateStart},
+	{job.ErrUpdateStartBy, errUpdateStartBy},
 	{job.ErrNoOutcome, errOutcomeMissing},
 	{store.ErrFull, errStorageFull},
 	{store.ErrTooManyQueues, tooManyQueues("queues")},

@@ -76,7 +76,11 @@ func (x *explainer) explain() *stintv1.ExplainJobResponse {
 		x.gates()
 		x.workers()
 	default:
-		x.add(stintv1.BlockerKind_BLOCKER_KIND_TIME, x.retry(), "it waits until %s", clock(x.j.DueTime)).Until = wireTime(x.j.DueTime)
+		b := x.add(stintv1.BlockerKind_BLOCKER_KIND_TIME, x.retry(), "it waits until %s", clock(x.j.DueTime))
+		b.Until = wireTime(x.j.DueTime)
+		if x.j.State == job.Scheduled {
+			b.Commands = append(b.Commands, x.update()+" --now")
+		}
 		x.queued()
 		x.limits()
 		x.gates()
@@ -101,6 +105,8 @@ func (x *explainer) add(kind stintv1.BlockerKind, command, text string, args ...
 }
 
 func (x *explainer) retry() string { return "stint job retry " + x.j.Spec.ID.String() }
+
+func (x *explainer) update() string { return "stint job update " + x.j.Spec.ID.String() }
 
 func (x *explainer) terminal() {
 	command := x.retry()
@@ -164,6 +170,7 @@ func (x *explainer) limits() {
 		case units > k.Max:
 			b = x.add(stintv1.BlockerKind_BLOCKER_KIND_LIMIT_TOO_LOW, x.raise(k.Use, taken+units),
 				"it takes %s of %s, whose maximum is %d now", many(units, "unit"), name, k.Max)
+			b.Commands = append(b.Commands, x.takeLess())
 		case k.Rate.Permits > 0 && k.Use.Units > k.Rate.Most():
 			b = x.add(stintv1.BlockerKind_BLOCKER_KIND_LIMIT_TOO_LOW, x.gather(k),
 				"it takes %s of %s, of which at most %s gather now", many(units, "unit"), name, many(uint64(k.Rate.Most()), "permit"))
@@ -190,12 +197,29 @@ func keyName(u job.LimitUse) string {
 }
 
 func uses(j *job.Job, use job.LimitUse) bool {
-	for _, u := range j.Spec.Limits {
+	for _, u := range j.Taken() {
 		if u.Limit == use.Limit && u.Key == use.Key {
 			return true
 		}
 	}
 	return false
+}
+
+// takeLess is the command that has the job take no more of any key than there is. Limits that were deleted bind nobody and
+// cannot be named any more.
+func (x *explainer) takeLess() string {
+	line := x.update()
+	for _, k := range x.known.Keys {
+		if k.Max == 0 {
+			continue
+		}
+		use := fmt.Sprintf("%s*%d", k.Use.Limit, min(uint64(k.Use.Units), k.Max))
+		if k.Use.Key != "" {
+			use += "=" + k.Use.Key
+		}
+		line += " --limit " + shellQuote(use)
+	}
+	return line
 }
 
 // raise is the command that lets a key have so many units.

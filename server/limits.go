@@ -200,8 +200,8 @@ func (p *usagePage) hold(r store.Reader) {
 		p.holder(z.Limits, h)
 	}
 	r.Running(func(j *job.Job) bool {
-		if len(j.Spec.Limits) > 0 {
-			p.holder(j.Spec.Limits, &stintv1.LimitHolder{
+		if len(j.Taken()) > 0 {
+			p.holder(j.Taken(), &stintv1.LimitHolder{
 				JobId: j.Spec.ID.String(), Queue: j.Spec.Queue, Worker: j.Run.Worker, InstanceId: j.Run.Instance.String(),
 				Since: wireTime(j.Run.DispatchTime),
 			})
@@ -266,7 +266,7 @@ func wireUses(uses []job.LimitUse) []*stintv1.LimitUse {
 	return all
 }
 
-// refuseUses says why a new job cannot take what it asks for; false if it can.
+// refuseUses says why a new or updated job cannot take what it asks for; false if it can.
 func refuseUses(r store.Reader, uses []job.LimitUse) (refused result, is bool) {
 	for _, u := range uses {
 		l := r.Limit(u.Limit)

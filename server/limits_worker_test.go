@@ -294,6 +294,16 @@ func TestInvalidText(t *testing.T) {
 		{stintv1.JobService_InterruptJobs_FullMethodName, "request_id", &stintv1.InterruptJobsRequest{Ids: ids, Level: cancel, RequestId: bad}},
 		{stintv1.JobService_RetryJobs_FullMethodName, "request_id", &stintv1.RetryJobsRequest{Ids: ids, RequestId: bad}},
 		{stintv1.JobService_ParkJobs_FullMethodName, "request_id", &stintv1.ParkJobsRequest{Ids: ids, RequestId: bad}},
+		{stintv1.JobService_UpdateJob_FullMethodName, "update_mask", &stintv1.UpdateJobRequest{Id: ids[0], UpdateMask: mask(bad)}},
+		{stintv1.JobService_UpdateJob_FullMethodName, "request_id", &stintv1.UpdateJobRequest{Id: ids[0], UpdateMask: mask("*"), RequestId: bad}},
+		{
+			stintv1.JobService_UpdateJob_FullMethodName, "update.subject",
+			&stintv1.UpdateJobRequest{Id: ids[0], UpdateMask: mask("subject"), Update: &stintv1.JobUpdate{Subject: bad}},
+		},
+		{
+			stintv1.JobService_UpdateJob_FullMethodName, "update.labels",
+			&stintv1.UpdateJobRequest{Id: ids[0], UpdateMask: mask("labels"), Update: &stintv1.JobUpdate{Labels: bads}},
+		},
 		{stintv1.QueueService_UpdateQueue_FullMethodName, "name", &stintv1.UpdateQueueRequest{Name: bad}},
 		{stintv1.QueueService_UpdateQueue_FullMethodName, "etag", &stintv1.UpdateQueueRequest{Name: "q", Etag: bad}},
 		{stintv1.QueueService_PauseQueue_FullMethodName, "reason", &stintv1.PauseQueueRequest{Name: "q", Reason: bad}},

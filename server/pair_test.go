@@ -118,6 +118,18 @@ func pairEvents() []struct {
 			return short(answer.GetAcks()[0].GetStatus().String(), "FINISH_STATUS_")
 		}
 	}
+	update := func(path string) func(*rig, string) string {
+		return func(r *rig, _ string) string {
+			_, err := r.jobs.UpdateJob(r.ctx, &stintv1.UpdateJobRequest{Id: r.id("j"), UpdateMask: mask(path), Update: &stintv1.JobUpdate{
+				Subject: "s", Start: &stintv1.JobUpdate_Delay{Delay: durationpb.New(time.Hour)},
+			}})
+			if err == nil {
+				return "ok"
+			}
+			reason, _, _ := refusalOf(err)
+			return short(reason.String(), "REASON_")
+		}
+	}
 	return []struct {
 		name string
 		do   func(r *rig, token string) string
@@ -126,6 +138,8 @@ func pairEvents() []struct {
 		{"CANCEL", interrupt(cancel)},
 		{"retry", func(r *rig, _ string) string { return replied("ok", r.retry(r.id("j"))[0].GetError()) }},
 		{"park", func(r *rig, _ string) string { return replied("ok", r.park(r.id("j"))[0].GetError()) }},
+		{"update", update("subject")},
+		{"postpone", update("delay")},
 		{"delete", func(r *rig, _ string) string {
 			answer, err := r.jobs.DeleteJobs(r.ctx, &stintv1.DeleteJobsRequest{Ids: []string{r.id("j")}})
 			if err != nil {

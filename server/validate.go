@@ -218,6 +218,17 @@ func checkJobSpec(m *stintv1.JobSpec) error {
 	if err := checkText("payload.content_type", m.GetPayload().GetContentType(), contentTypeMax); err != nil {
 		return err
 	}
+	if err := checkChangeable(m); err != nil {
+		return err
+	}
+	if err := checkUnique(m.GetUnique()); err != nil {
+		return err
+	}
+	return checkText("trace_context.tracestate", m.GetTraceContext().GetTracestate(), tracestateMax)
+}
+
+// checkChangeable says what is wrong with the fields of a job that UpdateJob can change.
+func checkChangeable(m *stintv1.JobSpec) error {
 	if err := checkPriority("priority", m.GetPriority()); err != nil {
 		return err
 	}
@@ -248,13 +259,7 @@ func checkJobSpec(m *stintv1.JobSpec) error {
 	if err := checkText("fairness_key", m.GetFairnessKey(), fairnessKeyMax); err != nil {
 		return err
 	}
-	if err := checkUses(m.GetLimits()); err != nil {
-		return err
-	}
-	if err := checkUnique(m.GetUnique()); err != nil {
-		return err
-	}
-	return checkText("trace_context.tracestate", m.GetTraceContext().GetTracestate(), tracestateMax)
+	return checkUses(m.GetLimits())
 }
 
 // checkCount says what is wrong with the number of items of a request.

@@ -16,7 +16,7 @@ const pageSize = 1000
 func newJobCommand(g *globals) *cobra.Command {
 	return group("job", "Look at jobs and act on them",
 		newJobGetCommand(g), newJobListCommand(g), newJobWaitCommand(g), newJobExplainCommand(g),
-		newJobInterruptCommand(g), newJobRetryCommand(g), newJobParkCommand(g), newJobDeleteCommand(g))
+		newJobUpdateCommand(g), newJobInterruptCommand(g), newJobRetryCommand(g), newJobParkCommand(g), newJobDeleteCommand(g))
 }
 
 // jobSelection is what the flags of job list say.

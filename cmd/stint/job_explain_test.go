@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -65,13 +66,17 @@ func sdkWorker(t *testing.T, server, queue string, handle client.Handler) {
 	t.Cleanup(func() { stop(); <-ended })
 }
 
-// TestExplainCommands: for everything that may keep a job, explain says so, and when its commands have run the job runs.
+// kept is a job that something keeps from running.
+type kept struct {
+	want []string // the kinds of blockers
+	by   int      // how many jobs the first names
+	make func(t *testing.T, server string, c *client.Client) (id string)
+}
+
+// TestExplainCommands: for everything that may keep a job, explain says so, and when one command for each has run, whichever
+// it is, the job runs.
 func TestExplainCommands(t *testing.T) {
-	for name, c := range map[string]struct {
-		want []string // the kinds of blockers
-		by   int      // how many jobs the first names
-		make func(t *testing.T, server string, c *client.Client) (id string)
-	}{
+	for name, k := range map[string]kept{
 		"terminal": {[]string{"TERMINAL"}, 0, func(t *testing.T, server string, _ *client.Client) string {
 			id := submit(t, server, "q")
 			ok(t, server, "job", "interrupt", id, "--level", "cancel")
@@ -168,47 +173,64 @@ func TestExplainCommands(t *testing.T) {
 			}
 			return id
 		}},
+		"a time, at another one": {[]string{"TIME", "NO_WORKER"}, 0, func(t *testing.T, server string, _ *client.Client) string {
+			id := submit(t, server, "q")
+			ok(t, server, "job", "update", id, "--delay", "1h")
+			return id
+		}},
+		"limits that were lowered": {[]string{"LIMIT_TOO_LOW", "LIMIT_TOO_LOW", "NO_WORKER"}, 0, func(t *testing.T, server string, _ *client.Client) string {
+			ok(t, server, "limit", "put", "gone", "--max", "1")
+			ok(t, server, "limit", "put", "l", "--max", "3")
+			id := submit(t, server, "q", "--limit", "l*3=it's", "--limit", "l*2", "--limit", "gone")
+			ok(t, server, "limit", "put", "l", "--max", "1")
+			ok(t, server, "limit", "delete", "gone", "--force")
+			return id
+		}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			server := at(t)
-			id := c.make(t, server, dial(t, server))
-			x := explain(t, server, id)
-			var kinds []string
-			for _, b := range x.Blockers {
-				kinds = append(kinds, strings.TrimPrefix(b.Kind, "BLOCKER_KIND_"))
-			}
-			if !slices.Equal(kinds, c.want) || x.Summary != x.Blockers[0].Text || len(x.Blockers[0].JobIds) != c.by {
-				t.Fatalf("explained as %+v; want %v, the first by %d jobs", x, c.want, c.by)
-			}
-			if text := ok(t, server, "job", "explain", id); !strings.Contains(text, x.Blockers[0].Text) || !strings.Contains(text, x.Blockers[0].Commands[0]) {
-				t.Errorf("explain printed:\n%s", text)
-			}
-			ctx, stop := context.WithCancel(t.Context())
-			var working sync.WaitGroup
-			defer working.Wait()
-			defer stop()
-			work := false
-			for _, b := range x.Blockers {
-				for _, line := range b.Commands {
-					args := append([]string{server}, words(line)[1:]...)
-					if args[1] == "work" {
-						args[len(args)-1], work = "true", true
-						working.Go(func() { stintUntil(ctx, "", args...) })
-						continue
-					}
-					ok(t, args...)
-				}
-			}
-			if !work {
-				working.Go(func() { stintUntil(ctx, "", server, "work", "q", "--", "true") })
-			}
-			if got := stint(t, "", server, "job", "wait", id); got.code != 0 {
-				t.Errorf("the job did not succeed: %d, %s; it is kept by %+v", got.code, got.stderr, explain(t, server, id).Blockers)
-			}
-			if after := explain(t, server, id); after.State != "JOB_STATE_SUCCEEDED" || len(after.Blockers) != 1 || len(after.Blockers[0].Commands) != 0 {
-				t.Errorf("after its success: %+v", after)
-			}
-		})
+		for way := range 2 {
+			t.Run(fmt.Sprint(name, ", way ", way), func(t *testing.T) { k.explained(t, way) })
+		}
+	}
+}
+
+// explained has the job explained and runs the commands of this number, or the last of those of a blocker that has fewer.
+func (k kept) explained(t *testing.T, way int) {
+	server := at(t)
+	id := k.make(t, server, dial(t, server))
+	x := explain(t, server, id)
+	var kinds []string
+	for _, b := range x.Blockers {
+		kinds = append(kinds, strings.TrimPrefix(b.Kind, "BLOCKER_KIND_"))
+	}
+	if !slices.Equal(kinds, k.want) || x.Summary != x.Blockers[0].Text || len(x.Blockers[0].JobIds) != k.by {
+		t.Fatalf("explained as %+v; want %v, the first by %d jobs", x, k.want, k.by)
+	}
+	if text := ok(t, server, "job", "explain", id); !strings.Contains(text, x.Blockers[0].Text) || !strings.Contains(text, x.Blockers[0].Commands[0]) {
+		t.Errorf("explain printed:\n%s", text)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var working sync.WaitGroup
+	defer working.Wait()
+	defer stop()
+	work := false
+	for _, b := range x.Blockers {
+		line := b.Commands[min(way, len(b.Commands)-1)]
+		args := append([]string{server}, words(line)[1:]...)
+		if args[1] == "work" {
+			args[len(args)-1], work = "true", true
+			working.Go(func() { stintUntil(ctx, "", args...) })
+			continue
+		}
+		ok(t, args...)
+	}
+	if !work {
+		working.Go(func() { stintUntil(ctx, "", server, "work", "q", "--", "true") })
+	}
+	if got := stint(t, "", server, "job", "wait", id); got.code != 0 {
+		t.Errorf("the job did not succeed: %d, %s; it is kept by %+v", got.code, got.stderr, explain(t, server, id).Blockers)
+	}
+	if after := explain(t, server, id); after.State != "JOB_STATE_SUCCEEDED" || len(after.Blockers) != 1 || len(after.Blockers[0].Commands) != 0 {
+		t.Errorf("after its success: %+v", after)
 	}
 }
 

@@ -84,6 +84,16 @@ func (s *submission) flags(c *cobra.Command) {
 	f.BoolVar(&s.lines, "lines", false, "submit one job for each line of standard input")
 	f.BoolVar(&s.wait, "wait", false, "wait for the end; print the result; exit with the outcome")
 	f.StringVar(&s.id, "id", "", "the job's id, a UUID: submitting it again is harmless (default: a new one)")
+	s.terms(c)
+	s.unique.register(c)
+	c.MarkFlagsMutuallyExclusive("json", "data", "lines")
+	c.MarkFlagsMutuallyExclusive("id", "lines")
+	c.MarkFlagsMutuallyExclusive("run-at", "delay")
+}
+
+// terms are the flags of what may be changed later, too.
+func (s *submission) terms(c *cobra.Command) {
+	f := c.Flags()
 	f.StringVar(&s.priority, "priority", "", "very-low, low, normal, high or very-high (default normal)")
 	f.DurationVar(&s.delay, "delay", 0, "start it not before this long from now")
 	f.StringVar(&s.runAt, "run-at", "", "start it not before this time (2026-01-31T15:04:05Z)")
@@ -98,10 +108,6 @@ func (s *submission) flags(c *cobra.Command) {
 	f.StringArrayVar(&s.limits, "limit", nil,
 		"what its runs take: NAME, NAME=KEY, or NAME*UNITS=KEY of a limit made by \"stint limit put\"; may be repeated")
 	f.StringVar(&s.fairnessKey, "fairness-key", "", "whose turn it takes (a tenant): the keys of a queue take turns, see \"stint queue set --weight\"")
-	s.unique.register(c)
-	c.MarkFlagsMutuallyExclusive("json", "data", "lines")
-	c.MarkFlagsMutuallyExclusive("run-at", "delay")
-	c.MarkFlagsMutuallyExclusive("id", "lines")
 	c.MarkFlagsMutuallyExclusive("retry", "max-attempts")
 	_ = c.RegisterFlagCompletionFunc("priority", cobra.FixedCompletions(
 		[]string{"very-low", "low", "normal", "high", "very-high"}, cobra.ShellCompDirectiveNoFileComp))

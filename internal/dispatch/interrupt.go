@@ -184,7 +184,7 @@ func (d *Dispatcher) follow(r *run, now int64) {
 		}
 		a.ring(d)
 	}
-	timeout := int64(j.Spec.Timeout)
+	timeout := int64(j.RunTimeout())
 	if timeout > 0 && j.Run.State == job.RunRunning && j.Interrupted().Source != job.SourceTimeout {
 		if a := r.arm(); a.timeout == 0 {
 			a.timeout = now + timeout
@@ -223,7 +223,7 @@ func (a *alarm) postpone(d *Dispatcher, at int64) {
 // rearm sets the alarm of a run that was live when the server started: not before a full lease is over.
 func (d *Dispatcher) rearm(r *run, now int64) {
 	j, wall := r.job, d.wall()
-	timeout, i := j.Spec.Timeout, j.Interrupted()
+	timeout, i := j.RunTimeout(), j.Interrupted()
 	if timeout == 0 && i.HardTime.IsZero() {
 		return
 	}

@@ -102,12 +102,16 @@ func hookOf(l *lane) *hook {
 	return nil
 }
 
-// hang takes a lane from its band until the key has room.
-func (m *matcher) hang(l *lane, u store.KeyUse) {
+// hang takes a lane that does not fit from its band until its first full key has room.
+func (m *matcher) hang(l *lane) {
 	if l.since == 0 {
 		l.since = m.clock
 	}
 	m.reserve(l)
+	u, full := m.full(l)
+	if !full {
+		return // what was not free was kept for a younger one
+	}
 	first, _ := u.Key.Mark.(*hook)
 	h := first
 	for h != nil && (h.band != l.band || h.units != u.Units) {

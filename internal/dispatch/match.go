@@ -252,8 +252,8 @@ func (m *matcher) fill(l *lane) error {
 func (m *matcher) settle(b *band) (short *lane) {
 	for len(b.turns) > 0 {
 		l := b.turns.first()
-		if u, full := m.full(l); full {
-			m.hang(l, u)
+		if _, full := m.full(l); full {
+			m.hang(l)
 			continue
 		}
 		c := l.cursor

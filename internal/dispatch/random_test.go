@@ -43,6 +43,7 @@ var anyStep = rapid.Custom(func(r *rapid.T) step {
 			"submit", "submit", "pass", "pass", "connect", "demand", "take", "take", "take", "report", "report",
 			"finish", "finish", "finish", "take unseen", "lose", "cut", "crash", "forget", "finish unheard",
 			"claim", "claim", "cancelled claim", "repeated claim", "beat", "end", "end", "interrupt", "drain", "stall", "restart", "limit",
+			"update", "update",
 		}).Draw(r, "what"),
 		A: rapid.IntRange(0, 9).Draw(r, "a"), B: rapid.IntRange(0, 9).Draw(r, "b"),
 	}
@@ -190,6 +191,8 @@ func (w *world) play(s step) {
 		w.pass([]time.Duration{1, time.Millisecond, time.Second, 3 * time.Second, 7 * time.Second, 12 * time.Second, 35 * time.Second, 6 * time.Minute}[(s.A+s.B)%8])
 	case "interrupt":
 		w.interruptSome(s)
+	case "update":
+		w.updateSome(s)
 	case "restart":
 		for _, p := range w.processes {
 			p.stream = nil
@@ -433,6 +436,27 @@ func (w *world) interruptSome(s step) {
 	if !w.job(seq).State.Terminal() {
 		w.interrupt(seq, job.LevelRetry)
 	}
+}
+
+// updateSome gives a job that has not ended another band, limits and timeout, or has one that waits start later.
+func (w *world) updateSome(s step) {
+	if w.ids == 0 {
+		return
+	}
+	seq := 1 + uint64(s.A*10+s.B)%uint64(w.ids)
+	state := w.job(seq).State
+	if state.Terminal() {
+		return
+	}
+	w.step(seq, func(j *job.Job, now time.Time) (*job.Job, error) {
+		u := job.Update{Fields: job.FieldPriority | job.FieldLimits | job.FieldTimeout, Spec: job.Spec{
+			Priority: job.Priority(10 * (1 + s.A%5)), Limits: randomUses[(s.A+2*s.B)%len(randomUses)], Timeout: time.Duration(s.B%2) * time.Hour,
+		}}
+		if s.A%3 == 0 && state != job.Running && state != job.Parked {
+			u.Fields, u.Spec.RunAt = job.FieldStart, now.Add(time.Duration(s.B)*time.Second)
+		}
+		return j.Update(now, u, job.By{})
+	})
 }
 
 // finishAll has one good worker do what is left, and looks back.

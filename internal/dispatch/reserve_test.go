@@ -260,3 +260,44 @@ func TestNotMeKeepsItsPlace(t *testing.T) {
 		t.Error("it did not come back when its time had come")
 	})
 }
+
+// TestOlderTakesOver: a lane that takes over what is kept for a younger one does not wait for it to be given back once more.
+func TestOlderTakesOver(t *testing.T) {
+	inBubble(t, func(_ *testing.T, r *rig) {
+		for _, name := range []string{"a", "b", "k"} {
+			r.bound(name, job.LimitPolicy{Max: 1})
+		}
+		long := func(queue string, uses ...job.LimitUse) uint64 {
+			s := r.uses(queue, uses...)
+			s.Lease = time.Hour
+			return r.submit(s)[0]
+		}
+		long("a", use("a", "", 1))
+		long("b", use("b", "", 1))
+		hasA, hasB := r.claims(1, "a"), r.claims(1, "b")
+		older := long("older", use("a", "", 1), use("k", "", 1))
+		gone := r.worker(1, "older")
+		gone.takes(0)
+		gone.Close()
+		r.pass(time.Second)
+
+		long("younger")
+		younger := r.open(hello(2))
+		younger.demand(room(2, "younger"))
+		held := younger.accepts(1)
+		long("younger", use("b", "", 1), use("k", "", 1))
+		younger.takes(0)
+		younger.demand(room(1, "younger")) // which it has
+		younger.keep(job.AgingStep+time.Minute, held...)
+		r.d.WakeLimit("b") // it is looked at again, and has b and k kept for it
+		r.pass(0)
+		for _, runs := range [][]dispatch.Assignment{hasB, hasA} {
+			if _, err := r.d.Finish(r.ctx, finishes(success(), runs)); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+		if got := r.worker(3, "older").accepts(1); got[0].Job.Seq != older {
+			r.t.Errorf("job %d started, want %d", got[0].Job.Seq, older)
+		}
+	})
+}

@@ -148,7 +148,7 @@ func (d *Dispatcher) silent(due []*zombie) (fences []uint64) {
 func zombieOf(j *job.Job, unary bool, now time.Time) *store.Zombie {
 	return &store.Zombie{
 		Fence: j.Run.Fence, Seq: j.Seq, Queue: j.Spec.Queue, Instance: j.Run.Instance, Worker: j.Run.Worker,
-		Unary: unary, Lease: j.Run.Lease, Time: now, Limits: j.Spec.Limits,
+		Unary: unary, Lease: j.Run.Lease, Time: now, Limits: j.Taken(),
 	}
 }
 

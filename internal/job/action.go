@@ -17,6 +17,7 @@ const (
 	ActionPark            ActionKind = 2
 	ActionInterruptRetry  ActionKind = 3
 	ActionInterruptCancel ActionKind = 4
+	ActionUpdate          ActionKind = 5
 )
 
 // Action is what somebody did to a job, and why. Reason and Requester are free texts.

@@ -13,6 +13,9 @@
 // [Job.Retry] reopens all but the first in a new epoch, in which counters, interrupt, failure, result and start_by start
 // anew while run numbers, fences and the history go on.
 //
+// [Job.Update] changes what was asked for while a job has not ended. A live run goes on as it began, so that what it took
+// is what it gives back; the job's next run is under the new words.
+//
 // # Counters
 //
 // Whatever puts a job back after a run counts exactly one of five: attempts (failures of the work), crashes (silent
@@ -54,14 +57,15 @@
 //	(new)      ---> SCHEDULED   submit
 //	           `--> READY       submit
 //	SCHEDULED  ---> (deleted)   delete
-//	           `--> READY       due, retry, replace
+//	           `--> READY       due, retry, replace, update
+//	           `--> BACKOFF     late failure
 //	           `--> PARKED      late failure, park
 //	           `--> SUCCEEDED   late success
 //	           `--> FAILED      late failure
 //	           `--> CANCELLED   interrupt CANCEL
 //	           `--> EXPIRED     start_by
 //	READY      ---> (deleted)   delete
-//	           `--> SCHEDULED   late failure, replace
+//	           `--> SCHEDULED   late failure, replace, update
 //	           `--> DISPATCHED  dispatch
 //	           `--> BACKOFF     late failure
 //	           `--> PARKED      late failure, park
@@ -91,7 +95,8 @@
 //	           `--> FAILED      failure, interrupted, released, lose, hard deadline
 //	           `--> CANCELLED   failure, interrupted, released, lose, hard deadline
 //	BACKOFF    ---> (deleted)   delete
-//	           `--> READY       due, retry
+//	           `--> SCHEDULED   update
+//	           `--> READY       due, retry, update
 //	           `--> PARKED      late failure, park
 //	           `--> SUCCEEDED   late success
 //	           `--> FAILED      late failure
@@ -132,7 +137,7 @@
 //	timeout           .       .       .       .       N       .       .       .       .       .       .
 //	hard deadline     .       .       .       .       SBPfc   .       .       .       .       .       .
 //	late success      s       s       .       .       .       s       s       .       .       .       .
-//	late failure      SPf     SBPf    .       .       .       BPf     BPf     .       .       .       .
+//	late failure      SBPf    SBPf    .       .       .       BPf     BPf     .       .       .       .
 //	interrupt RETRY   S       R       K       SP      N       B       P       .       .       .       .
 //	interrupt CANCEL  c       c       c       c       N       c       c       .       .       .       .
 //	deliver           .       .       .       .       N       .       .       .       .       .       .
@@ -141,6 +146,7 @@
 //	retry             R       .       .       .       .       R       R       .       R       R       R
 //	new build         .       .       .       .       .       .       RP      .       .       .       .
 //	replace           SR      SR      K       .       .       .       P       .       .       .       .
+//	update            SR      SR      K       D       N       SRB     P       .       .       .       .
 //	delete            -       -       -       .       .       -       -       -       -       -       -
 //
 // A new job, by submit, is one of SR.

@@ -71,6 +71,7 @@ func (j *Job) endRun(t terms, e ending) {
 		}
 	}
 	j.settle(t, interrupt, &run, e)
+	run.Kept = nil
 	j.History = appendRun(j.History, run)
 }
 

@@ -15,6 +15,10 @@ var (
 	ErrTooLate = errors.New("job: it has ended, there is nothing to interrupt")
 	// ErrStartBy refuses to dispatch a job whose start_by has passed; Wake makes it EXPIRED.
 	ErrStartBy = errors.New("job: start_by has passed")
+	// ErrUpdateStart refuses a start that is still to come for a job that waits neither for a time nor for room.
+	ErrUpdateStart = errors.New("job: it waits neither for a time nor for room")
+	// ErrUpdateStartBy refuses a start_by for a job that has started once.
+	ErrUpdateStartBy = errors.New("job: it has started before")
 	// ErrNoOutcome refuses a finish without exactly one outcome; the run stays live.
 	ErrNoOutcome = errors.New("job: a finish needs exactly one outcome")
 	// ErrDowngrade refuses to interrupt a run at a lower level than it stands under.

@@ -117,7 +117,11 @@ func (j *Job) endLate(t terms, i int, e ending) {
 	e.note = lateNotes[run.State]
 	j.StartBy = time.Time{}
 	j.freeKey()
+	was, due := j.State, j.DueTime
 	j.settle(t, interrupt, run, e)
+	if was == Scheduled && !j.DueTime.IsZero() {
+		j.DueTime = later(j.DueTime, due) // somebody chose that time
+	}
 }
 
 // ending reads an outcome; false unless it is exactly one.

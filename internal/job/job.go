@@ -5,8 +5,8 @@ import "time"
 // ID is a job's or a worker instance's id: the 16 bytes of a UUID.
 type ID [16]byte
 
-// Spec is a job as its producer asked for it. It never changes, and is shared by all versions of the job until another
-// submit replaces it.
+// Spec is a job as its producer asked for it. It is shared by all versions of the job and never written to: an update, or a
+// submit that replaces the job, gives the next version another one.
 type Spec struct {
 	ID          ID
 	Queue       string
@@ -26,7 +26,7 @@ type Spec struct {
 	Subject     string
 	Traceparent string
 	Tracestate  string
-	Digest      [16]byte // of the fields as sent, without the trace context: what a repeated id is compared by
+	Digest      [16]byte // of the fields as submitted, without the trace context: what a repeated id is compared by
 }
 
 // Counters are what a job has used of its budgets in this epoch.
@@ -112,6 +112,7 @@ type Run struct {
 	Note         string     // why it ended, when no failure says it
 	Interrupt    *Interrupt // under which it ended; nil: none
 	Throttle     *Throttle  // that its worker asked for at its end; nil: none
+	Kept         *Kept      // nil: it has what the job's spec says, or has ended
 }
 
 // Interrupt is a job's interrupt as it stands, immutable as the job. A job that an operator parked keeps the request here

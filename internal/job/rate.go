@@ -116,7 +116,7 @@ const (
 
 // Holds reports whether the job's run takes what the throttle closes.
 func (j *Job) Holds(t *Throttle) bool {
-	return t.Limit == "" || slices.ContainsFunc(j.Spec.Limits, func(u LimitUse) bool { return u.Limit == t.Limit && u.Key == t.Key })
+	return t.Limit == "" || slices.ContainsFunc(j.Taken(), func(u LimitUse) bool { return u.Limit == t.Limit && u.Key == t.Key })
 }
 
 // unbounded is the maximum of a limit that has none.

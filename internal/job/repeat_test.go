@@ -25,6 +25,14 @@ func asking(name string) map[string]func(*Job) (*Job, InterruptEffect, error) {
 			next, err := j.RetryBy(at(time.Hour), by)
 			return next, 0, err
 		},
+		"update": func(j *Job) (*Job, InterruptEffect, error) {
+			next, err := j.Update(at(time.Hour), Update{Fields: FieldSubject, Spec: Spec{Subject: "new"}}, by)
+			return next, 0, err
+		},
+		"update to what it is": func(j *Job) (*Job, InterruptEffect, error) {
+			next, err := j.Update(at(time.Hour), Update{Fields: FieldSubject, Spec: *j.Spec}, by)
+			return next, 0, err
+		},
 	}
 }
 
@@ -34,6 +42,7 @@ func asking(name string) map[string]func(*Job) (*Job, InterruptEffect, error) {
 func TestRepeats(t *testing.T) {
 	kinds := map[string]ActionKind{
 		"interrupt RETRY": ActionInterruptRetry, "interrupt CANCEL": ActionInterruptCancel, "park": ActionPark, "retry": ActionRetry,
+		"update": ActionUpdate, "update to what it is": ActionUpdate,
 	}
 	idle := map[string]int{}
 	for _, j := range fixtures(t) {
@@ -68,7 +77,7 @@ func TestRepeats(t *testing.T) {
 			}
 		}
 	}
-	if idle["interrupt RETRY"] == 0 || idle["interrupt CANCEL"] == 0 || idle["park"] == 0 {
+	if idle["update to what it is"] == 0 || idle["update"] > 0 || idle["interrupt RETRY"] == 0 || idle["interrupt CANCEL"] == 0 || idle["park"] == 0 {
 		t.Errorf("requests that had nothing to do: %v", idle)
 	}
 }
@@ -101,6 +110,11 @@ func TestLateRepeats(t *testing.T) {
 		"it failed again": {
 			"retry", m.finish(m.running(), final(Application)), func(j *Job) *Job { return m.finish(m.run(j), final(Application)) }, 0,
 		},
+		"updated and gone on":   {"update", m.ready(), m.run, 0},
+		"updated and succeeded": {"update", m.running(), func(j *Job) *Job { return m.finish(j, success()) }, 0},
+		"updated by somebody": {"update", m.ready(), func(j *Job) *Job {
+			return must(t)(actUpdate(FieldSubject, Spec{Subject: "newer"})(j))
+		}, 0},
 		"retried and running":   {"retry", m.finish(m.running(), final(Application)), m.run, 0},
 		"released from parking": {"park", m.ready(), func(j *Job) *Job { return must(t)(j.Retry(at(time.Hour))) }, 0},
 		"released from being parked before": {

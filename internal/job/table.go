@@ -75,6 +75,7 @@ const (
 	EventRetry
 	EventBuild   // a new build registers
 	EventReplace // a submit takes the place of a job that never had a run
+	EventUpdate
 	EventDelete
 	numberOfEvents
 )
@@ -82,7 +83,7 @@ const (
 var eventNames = [numberOfEvents]string{
 	"none", "submit", "due", "start_by", "unblock", "dispatch", "accept", "undeliver",
 	"success", "failure", "interrupted", "released", "lose", "timeout", "hard deadline", "late success", "late failure",
-	"interrupt RETRY", "interrupt CANCEL", "deliver", "acknowledge", "park", "retry", "new build", "replace", "delete",
+	"interrupt RETRY", "interrupt CANCEL", "deliver", "acknowledge", "park", "retry", "new build", "replace", "update", "delete",
 }
 
 // String is the event's name for people.
@@ -128,12 +129,13 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventDue:             to(ready),
 		EventStartBy:         to(expired),
 		EventLateSuccess:     to(succeeded),
-		EventLateFailure:     to(scheduled, parked, failed),
+		EventLateFailure:     to(backoff, scheduled, parked, failed),
 		EventInterruptRetry:  to(scheduled),
 		EventInterruptCancel: to(cancelled),
 		EventPark:            to(parked),
 		EventRetry:           to(ready),
 		EventReplace:         to(scheduled, ready),
+		EventUpdate:          to(scheduled, ready),
 		EventDelete:          to(none),
 	},
 	ready: {
@@ -145,6 +147,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventInterruptCancel: to(cancelled),
 		EventPark:            to(parked),
 		EventReplace:         to(scheduled, ready),
+		EventUpdate:          to(scheduled, ready),
 		EventDelete:          to(none),
 	},
 	blocked: {
@@ -153,6 +156,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventInterruptRetry:  to(blocked),
 		EventInterruptCancel: to(cancelled),
 		EventReplace:         to(blocked),
+		EventUpdate:          to(blocked),
 		EventDelete:          to(none),
 	},
 	dispatched: {
@@ -165,6 +169,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventInterruptRetry:  to(scheduled, parked),
 		EventInterruptCancel: to(cancelled),
 		EventPark:            to(parked),
+		EventUpdate:          to(dispatched),
 	},
 	running: {
 		EventAccept:          to(running),
@@ -180,6 +185,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventDeliver:         to(running),
 		EventAcknowledge:     to(running),
 		EventPark:            to(running),
+		EventUpdate:          to(running),
 	},
 	backoff: {
 		EventDue:             to(ready),
@@ -189,6 +195,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventInterruptCancel: to(cancelled),
 		EventPark:            to(parked),
 		EventRetry:           to(ready),
+		EventUpdate:          to(backoff, scheduled, ready),
 		EventDelete:          to(none),
 	},
 	parked: {
@@ -200,6 +207,7 @@ var table = [numberOfPhases][numberOfEvents]phases{
 		EventRetry:           to(ready),
 		EventBuild:           to(ready, parked),
 		EventReplace:         to(parked),
+		EventUpdate:          to(parked),
 		EventDelete:          to(none),
 	},
 	succeeded: {

@@ -81,6 +81,10 @@ func acts() []act {
 			s.RunAt = at(2 * time.Hour)
 			return j.Replace(hour, s)
 		}},
+		{EventUpdate, actUpdate(FieldLabels, Spec{Labels: map[string]string{"a": "c"}})},
+		{EventUpdate, actUpdate(FieldStart, Spec{})},
+		{EventUpdate, actUpdate(FieldStart, Spec{RunAt: at(2 * time.Hour)})},
+		{EventUpdate, actUpdate(FieldLimits|FieldTimeout, Spec{Timeout: time.Minute, Limits: []LimitUse{{Limit: "l", Units: 1}}})},
 	}
 	for event, outcomes := range map[Event][]Outcome{
 		EventSuccess:     {success()},
@@ -92,6 +96,10 @@ func acts() []act {
 		}
 	}
 	return list
+}
+
+func actUpdate(f Fields, s Spec) func(*Job) (*Job, error) {
+	return func(j *Job) (*Job, error) { return j.Update(at(time.Hour), Update{Fields: f, Spec: s}, By{}) }
 }
 
 func edited(j *Job, edit func(*Job)) *Job {
@@ -123,7 +131,7 @@ func fixtures(t *testing.T) []*Job {
 		m.finish(m.running(), application()), m.finish(m.running(), released()), m.finish(m.running(), notMe()),
 		m.finish(m.running(), malformed()), m.lost(m.running()), m.lost(timedOut), undelivered, lostByRetry,
 		must(t)(lostByRetry.Wake(lostByRetry.DueTime)), m.crashedOut(), must(t)(m.ready().Park(t0, By{Reason: "look", Requester: "ops"})),
-		must(t)(m.lost(m.running()).Wake(at(time.Minute))),
+		must(t)(m.lost(m.running()).Wake(at(time.Minute))), must(t)(undelivered.Update(t0, Update{Fields: FieldStart, Spec: Spec{RunAt: at(time.Minute)}}, By{})),
 		m.finish(m.running(), success()), m.finish(m.running(), final(Application)),
 		m.interrupted(m.ready(), LevelCancel), must(t)(edited(m.ready(), func(j *Job) { j.StartBy = t0 }).Wake(t0)),
 	}
@@ -171,7 +179,7 @@ func TestEveryPair(t *testing.T) {
 			case err != nil && next != nil:
 				t.Errorf("%s in %s answers a job and %v", event, j.phase(), err)
 			case err != nil && legal != 0 && !errors.Is(err, errSuperseded) && !errors.Is(err, ErrLevel) &&
-				!errors.Is(err, ErrDowngrade) && !errors.Is(err, ErrHadRun):
+				!errors.Is(err, ErrDowngrade) && !errors.Is(err, ErrHadRun) && !errors.Is(err, ErrUpdateStart):
 				t.Errorf("%s in %s: %v", event, j.phase(), err)
 			case err == nil && legal == 0 && next.Version != j.Version:
 				t.Errorf("%s in %s leads to %s", event, j.phase(), next.phase())
@@ -237,9 +245,14 @@ func TestRefusals(t *testing.T) {
 		do   func() error
 		want error
 	}{
-		"retry while running":  {func() error { _, err := m.running().Retry(t0); return err }, ErrRunActive},
-		"retry when ready":     {func() error { _, err := m.ready().Retry(t0); return err }, ErrIllegal},
-		"retry a success":      {func() error { _, err := done.Retry(t0); return err }, ErrIllegal},
+		"retry while running": {func() error { _, err := m.running().Retry(t0); return err }, ErrRunActive},
+		"retry when ready":    {func() error { _, err := m.ready().Retry(t0); return err }, ErrIllegal},
+		"retry a success":     {func() error { _, err := done.Retry(t0); return err }, ErrIllegal},
+		"update a success":    {func() error { _, err := actUpdate(FieldStart, Spec{})(done); return err }, ErrIllegal},
+		"postpone while running": {func() error {
+			_, err := actUpdate(FieldStart, Spec{RunAt: at(2 * time.Hour)})(m.running())
+			return err
+		}, ErrUpdateStart},
 		"delete while running": {m.running().CanDelete, ErrRunActive},
 		"delete nothing":       {new(Job).CanDelete, ErrIllegal},
 		"interrupt the end":    {func() error { _, err := actInterrupt(LevelRetry)(done); return err }, ErrTooLate},

@@ -250,6 +250,9 @@ func (s *Store) countNamed(c *store.Change, from, to job.State) {
 	}
 }
 
+// updated reports whether a change gives a job another spec.
+func updated(c *store.Change) bool { return c.Old != nil && c.New != nil && c.Old.Spec != c.New.Spec }
+
 // unfinished is how many unfinished jobs a job in the state is.
 func unfinished(s job.State) int64 {
 	if s == job.StateNone || s.Terminal() {
@@ -266,7 +269,8 @@ func (s *Store) touch(l *lane) {
 	}
 }
 
-// writeChange adds a change's records to the engine's batch. A job with a live run is in memory and in the log only.
+// writeChange adds a change's records to the engine's batch. A job with a live run is in memory and in the log only, but
+// for its spec.
 func (s *Store) writeChange(c store.Change, st *step) {
 	seq, j := st.seq, c.New
 	if c.Old == nil {
@@ -275,7 +279,7 @@ func (s *Store) writeChange(c store.Change, st *step) {
 	switch {
 	case j == nil:
 		s.deleteJob(c.Old)
-	case j.State != job.Running:
+	case j.State != job.Running || updated(&c):
 		s.buf = appendJob(s.buf[:0], j, st.queue, s.state)
 		s.set(seqKey(kindJob, seq), s.buf)
 		if c.Old != nil && c.Old.Result != nil && j.Result == nil && c.Old.Result.Data == nil {

@@ -312,6 +312,9 @@ func writeStatus(w *writer, j *job.Job) {
 		w.message(21, func(w *writer) { writeAction(w, a, base) })
 	}
 	w.flag(22, j.KeyFree)
+	if j.Run.Kept != nil {
+		w.message(24, func(w *writer) { writeKept(w, j.Run.Kept) })
+	}
 }
 
 func readStatus(j *job.Job, b []byte) error {
@@ -379,6 +382,9 @@ func readStatusPart(j *job.Job, r *reader, base int64) error {
 		a, err := readAction(r.raw, base)
 		j.Actions = append(j.Actions, a)
 		return err
+	case 24:
+		j.Run.Kept = &job.Kept{}
+		return readKept(j.Run.Kept, r.raw)
 	}
 	return nil
 }

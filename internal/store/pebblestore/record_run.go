@@ -108,6 +108,46 @@ func readThrottle(b []byte) (*job.Throttle, error) {
 	return t, r.err
 }
 
+// writeKept names limits in full: few runs keep anything.
+func writeKept(w *writer, k *job.Kept) {
+	w.duration(1, k.Timeout)
+	for _, u := range k.Limits {
+		w.message(2, func(w *writer) {
+			w.str(1, u.Limit)
+			w.str(2, u.Key)
+			w.uint(3, uint64(u.Units))
+		})
+	}
+}
+
+func readKept(k *job.Kept, b []byte) error {
+	r := reader{rest: b}
+	for r.next() {
+		switch r.field {
+		case 1:
+			k.Timeout = r.duration()
+		case 2:
+			var u job.LimitUse
+			m := reader{rest: r.raw}
+			for m.next() {
+				switch m.field {
+				case 1:
+					u.Limit = string(m.raw)
+				case 2:
+					u.Key = string(m.raw)
+				case 3:
+					u.Units = uint32(m.v)
+				}
+			}
+			if m.err != nil {
+				return m.err
+			}
+			k.Limits = append(k.Limits, u)
+		}
+	}
+	return r.err
+}
+
 func writeInterrupt(w *writer, i *job.Interrupt, base int64) {
 	w.uint(1, uint64(i.Level))
 	w.uint(2, uint64(i.Generation))

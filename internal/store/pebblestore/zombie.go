@@ -143,8 +143,8 @@ func (s *state) checkUsage() error {
 	units := map[*store.Key]uint64{}
 	for seq, j := range s.live {
 		live[j.Spec.Queue]++
-		if uses := usesOf(s.taken[seq]); !slices.Equal(uses, j.Spec.Limits) {
-			return fmt.Errorf("job %d takes %v while it runs, and %v by the log", seq, j.Spec.Limits, uses)
+		if uses := usesOf(s.taken[seq]); !slices.Equal(uses, j.Taken()) {
+			return fmt.Errorf("job %d takes %v while it runs, and %v by the log", seq, j.Taken(), uses)
 		}
 		for _, u := range s.taken[seq] {
 			units[u.Key] += uint64(u.Units)

@@ -221,6 +221,9 @@ func (m *model) moveOne(r *rapid.T) {
 	moves["released"] = finishing(job.Outcome{Released: &job.Released{NotMe: rapid.Bool().Draw(r, "not me")}})
 	// A new version of any job that waits, also of a READY one, which keeps its place.
 	moves["remember"] = interrupting(job.LevelRetry, rapid.StringN(1, 3, 64).Draw(r, "request"))
+	moves["update"] = updating(
+		job.Fields(rapid.Uint16Range(1, 2*uint16(job.FieldFairness)-1).Draw(r, "fields")), m.someSpec(r),
+	)
 	name := rapid.SampledFrom(slices.Sorted(maps.Keys(moves))).Draw(r, "move")
 	if next, err := moves[name](at(m.clock), j); err != nil || m.takesKey(j, next) {
 		return // not legal here
@@ -246,6 +249,25 @@ func (m *model) replaceOne(r *rapid.T) {
 		return // not legal here
 	}
 	m.jobs[j.Seq] = m.step(j.Seq, func(tx store.Tx, j *job.Job) (*job.Job, error) { return j.Replace(tx.Now(), &spec) })
+}
+
+// someSpec is what an update may name.
+func (m *model) someSpec(r *rapid.T) job.Spec {
+	s := job.Spec{
+		Priority: rapid.SampledFrom([]job.Priority{job.Low, job.Normal}).Draw(r, "priority"),
+		Limits:   rapid.SampledFrom(modelUses).Draw(r, "limits"),
+		Timeout:  rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(r, "timeout"),
+
+		FairnessKey: rapid.SampledFrom(modelTenants).Draw(r, "fairness key"),
+		Labels:      map[string]string{"a": rapid.SampledFrom([]string{"b", "c"}).Draw(r, "label")},
+	}
+	if rapid.Bool().Draw(r, "later") {
+		s.RunAt = m.clock.Add(20 * time.Second)
+	}
+	if rapid.Bool().Draw(r, "expires") {
+		s.StartBy = m.clock.Add(30 * time.Second)
+	}
+	return s
 }
 
 // at is a clock that stands still: enough to try a step.
@@ -339,6 +361,8 @@ func (m *model) compareLimits(r *rapid.T, v store.Reader) {
 			if !j.State.Terminal() && (i == 0 || j.Spec.Limits[i-1].Limit != u.Limit) {
 				m.limits[u.Limit].Jobs++
 			}
+		}
+		for _, u := range j.Taken() {
 			key := job.LimitUse{Limit: u.Limit, Key: u.Key}
 			usage := want[key]
 			usage.Name = u.Key

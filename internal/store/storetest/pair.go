@@ -71,7 +71,10 @@ func moves() map[string]move {
 			spec.PayloadSize = len(spec.Payload)
 			return j.Replace(tx.Now(), &spec)
 		},
-		"release": func(tx clock, j *job.Job) (*job.Job, error) { return j.ReleaseByBuild(tx.Now(), "v2") },
+		"rename":   updating(job.FieldSubject|job.FieldTimeout, job.Spec{Subject: "s", Timeout: time.Hour}),
+		"start":    updating(job.FieldStart, job.Spec{}),
+		"postpone": updating(job.FieldStart, job.Spec{RunAt: time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)}),
+		"release":  func(tx clock, j *job.Job) (*job.Job, error) { return j.ReleaseByBuild(tx.Now(), "v2") },
 	}
 }
 

@@ -51,6 +51,8 @@ func Run(t *testing.T, open Open) {
 		"holders in flight":            testHoldersInFlight,
 		"replaced jobs":                testReplace,
 		"replaced again and again":     testReplaceAgain,
+		"an updated READY job":         testUpdateReady,
+		"an updated RUNNING job":       testUpdateRunning,
 		"scan":                         testScan,
 		"delete":                       testDelete,
 		"fences are never reused":      testFences,

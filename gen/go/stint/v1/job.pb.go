@@ -31,6 +31,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -570,6 +571,8 @@ const (
 	ActionKind_ACTION_KIND_INTERRUPT_RETRY ActionKind = 3
 	// InterruptJobs asked it to stop for good.
 	ActionKind_ACTION_KIND_INTERRUPT_CANCEL ActionKind = 4
+	// UpdateJob changed what was asked for, or found nothing to change and had a request_id.
+	ActionKind_ACTION_KIND_UPDATE ActionKind = 5
 )
 
 // Enum value maps for ActionKind.
@@ -580,6 +583,7 @@ var (
 		2: "ACTION_KIND_PARK",
 		3: "ACTION_KIND_INTERRUPT_RETRY",
 		4: "ACTION_KIND_INTERRUPT_CANCEL",
+		5: "ACTION_KIND_UPDATE",
 	}
 	ActionKind_value = map[string]int32{
 		"ACTION_KIND_UNSPECIFIED":      0,
@@ -587,6 +591,7 @@ var (
 		"ACTION_KIND_PARK":             2,
 		"ACTION_KIND_INTERRUPT_RETRY":  3,
 		"ACTION_KIND_INTERRUPT_CANCEL": 4,
+		"ACTION_KIND_UPDATE":           5,
 	}
 )
 
@@ -1924,9 +1929,10 @@ type Job struct {
 	Etag string `protobuf:"bytes,24,opt,name=etag,proto3" json:"etag,omitempty"`
 	// What people did to it, oldest first; the last twenty. FULL only.
 	Actions []*Action `protobuf:"bytes,25,rep,name=actions,proto3" json:"actions,omitempty"`
-	// How long a run may take; absent: as long as it takes.
+	// How long a run may take; absent: as long as it takes. If it was updated while it runs: the next run.
 	Timeout *durationpb.Duration `protobuf:"bytes,26,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// What its runs take, in the order of names and keys.
+	// What its runs take, in the order of names and keys. If it was updated while it runs: what the next run takes;
+	// GetLimitUsage says what this one has.
 	Limits []*LimitUse `protobuf:"bytes,27,rep,name=limits,proto3" json:"limits,omitempty"`
 	// Whose turn it takes.
 	FairnessKey string `protobuf:"bytes,28,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
@@ -3727,6 +3733,329 @@ func (x *ParkJobsResponse) GetContinueToken() string {
 	return ""
 }
 
+// JobUpdate is what may be changed of a job. A field means what it means in JobSpec.
+type JobUpdate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The band; absent means NORMAL.
+	Priority Priority `protobuf:"varint,1,opt,name=priority,proto3,enum=stint.v1.Priority" json:"priority,omitempty"`
+	// When a job may start that is SCHEDULED, READY or in BACKOFF, in place of what it waits for: it is SCHEDULED until then,
+	// and READY if that has come or neither is set. One that is RUNNING or PARKED waits for no time: of such a job a time
+	// that is still to come is refused INVALID_STATE. Only RetryJobs releases a PARKED job.
+	//
+	// Types that are valid to be assigned to Start:
+	//
+	//	*JobUpdate_RunAt
+	//	*JobUpdate_Delay
+	Start isJobUpdate_Start `protobuf_oneof:"start"`
+	// If no worker has accepted it by this time it ends EXPIRED. Absent: it waits for ever. Of a job that a worker has
+	// accepted before, or that was reopened, a time is refused INVALID_STATE: it has started.
+	StartBy *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_by,json=startBy,proto3" json:"start_by,omitempty"`
+	// How long a run may take.
+	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// How long a run may be silent.
+	Lease *durationpb.Duration `protobuf:"bytes,6,opt,name=lease,proto3" json:"lease,omitempty"`
+	// How it is tried again, as a whole.
+	Retry *RetryPolicy `protobuf:"bytes,7,opt,name=retry,proto3" json:"retry,omitempty"`
+	// All of its labels.
+	Labels map[string]string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What it is about.
+	Subject string `protobuf:"bytes,9,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Whose turn it takes.
+	FairnessKey string `protobuf:"bytes,10,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
+	// All that its runs take.
+	Limits        []*LimitUse `protobuf:"bytes,11,rep,name=limits,proto3" json:"limits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobUpdate) Reset() {
+	*x = JobUpdate{}
+	mi := &file_stint_v1_job_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobUpdate) ProtoMessage() {}
+
+func (x *JobUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobUpdate.ProtoReflect.Descriptor instead.
+func (*JobUpdate) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *JobUpdate) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_UNSPECIFIED
+}
+
+func (x *JobUpdate) GetStart() isJobUpdate_Start {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *JobUpdate) GetRunAt() *timestamppb.Timestamp {
+	if x != nil {
+		if x, ok := x.Start.(*JobUpdate_RunAt); ok {
+			return x.RunAt
+		}
+	}
+	return nil
+}
+
+func (x *JobUpdate) GetDelay() *durationpb.Duration {
+	if x != nil {
+		if x, ok := x.Start.(*JobUpdate_Delay); ok {
+			return x.Delay
+		}
+	}
+	return nil
+}
+
+func (x *JobUpdate) GetStartBy() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartBy
+	}
+	return nil
+}
+
+func (x *JobUpdate) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *JobUpdate) GetLease() *durationpb.Duration {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *JobUpdate) GetRetry() *RetryPolicy {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+func (x *JobUpdate) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *JobUpdate) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *JobUpdate) GetFairnessKey() string {
+	if x != nil {
+		return x.FairnessKey
+	}
+	return ""
+}
+
+func (x *JobUpdate) GetLimits() []*LimitUse {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+type isJobUpdate_Start interface {
+	isJobUpdate_Start()
+}
+
+type JobUpdate_RunAt struct {
+	// Not before this time, by the server's clock.
+	RunAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=run_at,json=runAt,proto3,oneof"`
+}
+
+type JobUpdate_Delay struct {
+	// Not before this long after the server's receipt; 0 to 10 years.
+	Delay *durationpb.Duration `protobuf:"bytes,3,opt,name=delay,proto3,oneof"`
+}
+
+func (*JobUpdate_RunAt) isJobUpdate_Start() {}
+
+func (*JobUpdate_Delay) isJobUpdate_Start() {}
+
+// UpdateJobRequest asks for a job to be changed.
+type UpdateJobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The values of what update_mask names; the rest of it is not read.
+	Update *JobUpdate `protobuf:"bytes,2,opt,name=update,proto3" json:"update,omitempty"`
+	// What to change: names of fields of JobUpdate ("priority", "labels"), or "*" for all of them (not in JSON, which has no
+	// such mask). A field that is named and absent in `update` goes back to its default. run_at and delay are two names
+	// of the same. Fields are changed as a whole: parts of them, as labels.KEY, cannot be named.
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// The etag of the job as the caller has seen it: if it changed since, also by starting to run, it is refused
+	// ETAG_MISMATCH. Empty: whatever it is now.
+	Etag string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Why; kept in the job's actions; at most 1,024 bytes.
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who asks, in their own words; at most 200 bytes.
+	Requester string `protobuf:"bytes,6,opt,name=requester,proto3" json:"requester,omitempty"`
+	// The caller's name for this request, at most 64 bytes: a repeat with the same name changes the job no second time, and
+	// is answered with the job as it is then, whatever its etag. The job remembers it with its last 20 actions; what is
+	// refused is not remembered. Empty: none.
+	RequestId     string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateJobRequest) Reset() {
+	*x = UpdateJobRequest{}
+	mi := &file_stint_v1_job_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateJobRequest) ProtoMessage() {}
+
+func (x *UpdateJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateJobRequest.ProtoReflect.Descriptor instead.
+func (*UpdateJobRequest) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *UpdateJobRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UpdateJobRequest) GetUpdate() *JobUpdate {
+	if x != nil {
+		return x.Update
+	}
+	return nil
+}
+
+func (x *UpdateJobRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+func (x *UpdateJobRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *UpdateJobRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *UpdateJobRequest) GetRequester() string {
+	if x != nil {
+		return x.Requester
+	}
+	return ""
+}
+
+func (x *UpdateJobRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// UpdateJobResponse answers UpdateJob.
+type UpdateJobResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job as of this answer, BASIC. If there was nothing to change its etag is as before, but for a request with a
+	// request_id, which the job remembers all the same.
+	Job           *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateJobResponse) Reset() {
+	*x = UpdateJobResponse{}
+	mi := &file_stint_v1_job_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateJobResponse) ProtoMessage() {}
+
+func (x *UpdateJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stint_v1_job_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateJobResponse.ProtoReflect.Descriptor instead.
+func (*UpdateJobResponse) Descriptor() ([]byte, []int) {
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *UpdateJobResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
 // DeleteJobsRequest asks for jobs to be forgotten.
 type DeleteJobsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3748,7 +4077,7 @@ type DeleteJobsRequest struct {
 
 func (x *DeleteJobsRequest) Reset() {
 	*x = DeleteJobsRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[34]
+	mi := &file_stint_v1_job_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3760,7 +4089,7 @@ func (x *DeleteJobsRequest) String() string {
 func (*DeleteJobsRequest) ProtoMessage() {}
 
 func (x *DeleteJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[34]
+	mi := &file_stint_v1_job_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3773,7 +4102,7 @@ func (x *DeleteJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteJobsRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{34}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DeleteJobsRequest) GetIds() []string {
@@ -3831,7 +4160,7 @@ type DeleteJobsResponse struct {
 
 func (x *DeleteJobsResponse) Reset() {
 	*x = DeleteJobsResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[35]
+	mi := &file_stint_v1_job_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3843,7 +4172,7 @@ func (x *DeleteJobsResponse) String() string {
 func (*DeleteJobsResponse) ProtoMessage() {}
 
 func (x *DeleteJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[35]
+	mi := &file_stint_v1_job_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3856,7 +4185,7 @@ func (x *DeleteJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteJobsResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{35}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DeleteJobsResponse) GetResults() []*JobResult {
@@ -3884,7 +4213,7 @@ type ExplainJobRequest struct {
 
 func (x *ExplainJobRequest) Reset() {
 	*x = ExplainJobRequest{}
-	mi := &file_stint_v1_job_proto_msgTypes[36]
+	mi := &file_stint_v1_job_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3896,7 +4225,7 @@ func (x *ExplainJobRequest) String() string {
 func (*ExplainJobRequest) ProtoMessage() {}
 
 func (x *ExplainJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[36]
+	mi := &file_stint_v1_job_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3909,7 +4238,7 @@ func (x *ExplainJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainJobRequest.ProtoReflect.Descriptor instead.
 func (*ExplainJobRequest) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{36}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExplainJobRequest) GetId() string {
@@ -3948,7 +4277,7 @@ type ExplainJobResponse struct {
 
 func (x *ExplainJobResponse) Reset() {
 	*x = ExplainJobResponse{}
-	mi := &file_stint_v1_job_proto_msgTypes[37]
+	mi := &file_stint_v1_job_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3960,7 +4289,7 @@ func (x *ExplainJobResponse) String() string {
 func (*ExplainJobResponse) ProtoMessage() {}
 
 func (x *ExplainJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[37]
+	mi := &file_stint_v1_job_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3973,7 +4302,7 @@ func (x *ExplainJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainJobResponse.ProtoReflect.Descriptor instead.
 func (*ExplainJobResponse) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{37}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExplainJobResponse) GetId() string {
@@ -4064,7 +4393,7 @@ type Blocker struct {
 
 func (x *Blocker) Reset() {
 	*x = Blocker{}
-	mi := &file_stint_v1_job_proto_msgTypes[38]
+	mi := &file_stint_v1_job_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4076,7 +4405,7 @@ func (x *Blocker) String() string {
 func (*Blocker) ProtoMessage() {}
 
 func (x *Blocker) ProtoReflect() protoreflect.Message {
-	mi := &file_stint_v1_job_proto_msgTypes[38]
+	mi := &file_stint_v1_job_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4089,7 +4418,7 @@ func (x *Blocker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blocker.ProtoReflect.Descriptor instead.
 func (*Blocker) Descriptor() ([]byte, []int) {
-	return file_stint_v1_job_proto_rawDescGZIP(), []int{38}
+	return file_stint_v1_job_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Blocker) GetKind() BlockerKind {
@@ -4145,7 +4474,7 @@ var File_stint_v1_job_proto protoreflect.FileDescriptor
 
 const file_stint_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x12stint/v1/job.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x14stint/v1/limit.proto\x1a\x16stint/v1/payload.proto\x1a\x12stint/v1/run.proto\"\x98\x03\n" +
+	"\x12stint/v1/job.proto\x12\bstint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stint/v1/error.proto\x1a\x18stint/v1/interrupt.proto\x1a\x14stint/v1/limit.proto\x1a\x16stint/v1/payload.proto\x1a\x12stint/v1/run.proto\"\x98\x03\n" +
 	"\vRetryPolicy\x12!\n" +
 	"\fmax_attempts\x18\x01 \x01(\rR\vmaxAttempts\x12@\n" +
 	"\vexponential\x18\x02 \x01(\v2\x1c.stint.v1.ExponentialBackoffH\x00R\vexponential\x121\n" +
@@ -4385,7 +4714,36 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"request_id\x18\f \x01(\tR\trequestIdJ\x04\b\x0f\x10\x10\"h\n" +
 	"\x10ParkJobsResponse\x12-\n" +
 	"\aresults\x18\x01 \x03(\v2\x13.stint.v1.JobResultR\aresults\x12%\n" +
-	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken\"\xc7\x01\n" +
+	"\x0econtinue_token\x18\x02 \x01(\tR\rcontinueToken\"\xd3\x04\n" +
+	"\tJobUpdate\x12.\n" +
+	"\bpriority\x18\x01 \x01(\x0e2\x12.stint.v1.PriorityR\bpriority\x123\n" +
+	"\x06run_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\x05runAt\x121\n" +
+	"\x05delay\x18\x03 \x01(\v2\x19.google.protobuf.DurationH\x00R\x05delay\x125\n" +
+	"\bstart_by\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\astartBy\x123\n" +
+	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12/\n" +
+	"\x05lease\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12+\n" +
+	"\x05retry\x18\a \x01(\v2\x15.stint.v1.RetryPolicyR\x05retry\x127\n" +
+	"\x06labels\x18\b \x03(\v2\x1f.stint.v1.JobUpdate.LabelsEntryR\x06labels\x12\x18\n" +
+	"\asubject\x18\t \x01(\tR\asubject\x12!\n" +
+	"\ffairness_key\x18\n" +
+	" \x01(\tR\vfairnessKey\x12*\n" +
+	"\x06limits\x18\v \x03(\v2\x12.stint.v1.LimitUseR\x06limits\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
+	"\x05start\"\xfb\x01\n" +
+	"\x10UpdateJobRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
+	"\x06update\x18\x02 \x01(\v2\x13.stint.v1.JobUpdateR\x06update\x12;\n" +
+	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\x12\x12\n" +
+	"\x04etag\x18\x04 \x01(\tR\x04etag\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1c\n" +
+	"\trequester\x18\x06 \x01(\tR\trequester\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\a \x01(\tR\trequestIdJ\x04\b\x0f\x10\x10\"4\n" +
+	"\x11UpdateJobResponse\x12\x1f\n" +
+	"\x03job\x18\x01 \x01(\v2\r.stint.v1.JobR\x03job\"\xc7\x01\n" +
 	"\x11DeleteJobsRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\x12+\n" +
 	"\x06filter\x18\a \x01(\v2\x13.stint.v1.JobFilterR\x06filter\x12\x10\n" +
@@ -4472,14 +4830,15 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\aJobView\x12\x18\n" +
 	"\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n" +
-	"\rJOB_VIEW_FULL\x10\x02*\x99\x01\n" +
+	"\rJOB_VIEW_FULL\x10\x02*\xb1\x01\n" +
 	"\n" +
 	"ActionKind\x12\x1b\n" +
 	"\x17ACTION_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11ACTION_KIND_RETRY\x10\x01\x12\x14\n" +
 	"\x10ACTION_KIND_PARK\x10\x02\x12\x1f\n" +
 	"\x1bACTION_KIND_INTERRUPT_RETRY\x10\x03\x12 \n" +
-	"\x1cACTION_KIND_INTERRUPT_CANCEL\x10\x04*{\n" +
+	"\x1cACTION_KIND_INTERRUPT_CANCEL\x10\x04\x12\x16\n" +
+	"\x12ACTION_KIND_UPDATE\x10\x05*{\n" +
 	"\tWaitUntil\x12\x1a\n" +
 	"\x16WAIT_UNTIL_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eWAIT_UNTIL_END\x10\x01\x12\x17\n" +
@@ -4508,7 +4867,7 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x13BLOCKER_KIND_NOT_ME\x10\v\x12\x1a\n" +
 	"\x16BLOCKER_KIND_THROTTLED\x10\f\x12 \n" +
 	"\x1cBLOCKER_KIND_CIRCUIT_BREAKER\x10\r\x12\x15\n" +
-	"\x11BLOCKER_KIND_RATE\x10\x0e2\x8b\x06\n" +
+	"\x11BLOCKER_KIND_RATE\x10\x0e2\xd1\x06\n" +
 	"\n" +
 	"JobService\x12?\n" +
 	"\x06Submit\x12\x17.stint.v1.SubmitRequest\x1a\x18.stint.v1.SubmitResponse(\x010\x01\x12G\n" +
@@ -4522,7 +4881,8 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\aWaitJob\x12\x18.stint.v1.WaitJobRequest\x1a\x19.stint.v1.WaitJobResponse0\x01\x12P\n" +
 	"\rInterruptJobs\x12\x1e.stint.v1.InterruptJobsRequest\x1a\x1f.stint.v1.InterruptJobsResponse\x12D\n" +
 	"\tRetryJobs\x12\x1a.stint.v1.RetryJobsRequest\x1a\x1b.stint.v1.RetryJobsResponse\x12A\n" +
-	"\bParkJobs\x12\x19.stint.v1.ParkJobsRequest\x1a\x1a.stint.v1.ParkJobsResponse\x12G\n" +
+	"\bParkJobs\x12\x19.stint.v1.ParkJobsRequest\x1a\x1a.stint.v1.ParkJobsResponse\x12D\n" +
+	"\tUpdateJob\x12\x1a.stint.v1.UpdateJobRequest\x1a\x1b.stint.v1.UpdateJobResponse\x12G\n" +
 	"\n" +
 	"DeleteJobs\x12\x1b.stint.v1.DeleteJobsRequest\x1a\x1c.stint.v1.DeleteJobsResponseB\x8c\x01\n" +
 	"\fcom.stint.v1B\bJobProtoP\x01Z1github.com/stintrun/stint/gen/go/stint/v1;stintv1\xa2\x02\x03SXX\xaa\x02\bStint.V1\xca\x02\bStint\\V1\xe2\x02\x14Stint\\V1\\GPBMetadata\xea\x02\tStint::V1b\x06proto3"
@@ -4540,7 +4900,7 @@ func file_stint_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_stint_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 12)
-var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_stint_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_stint_v1_job_proto_goTypes = []any{
 	(JobState)(0),                 // 0: stint.v1.JobState
 	(Priority)(0),                 // 1: stint.v1.Priority
@@ -4588,52 +4948,57 @@ var file_stint_v1_job_proto_goTypes = []any{
 	(*RetryJobsResponse)(nil),     // 43: stint.v1.RetryJobsResponse
 	(*ParkJobsRequest)(nil),       // 44: stint.v1.ParkJobsRequest
 	(*ParkJobsResponse)(nil),      // 45: stint.v1.ParkJobsResponse
-	(*DeleteJobsRequest)(nil),     // 46: stint.v1.DeleteJobsRequest
-	(*DeleteJobsResponse)(nil),    // 47: stint.v1.DeleteJobsResponse
-	(*ExplainJobRequest)(nil),     // 48: stint.v1.ExplainJobRequest
-	(*ExplainJobResponse)(nil),    // 49: stint.v1.ExplainJobResponse
-	(*Blocker)(nil),               // 50: stint.v1.Blocker
-	nil,                           // 51: stint.v1.JobSpec.LabelsEntry
-	nil,                           // 52: stint.v1.Job.LabelsEntry
-	nil,                           // 53: stint.v1.JobFilter.LabelsEntry
-	(*durationpb.Duration)(nil),   // 54: google.protobuf.Duration
-	(*Payload)(nil),               // 55: stint.v1.Payload
-	(*timestamppb.Timestamp)(nil), // 56: google.protobuf.Timestamp
-	(*TraceContext)(nil),          // 57: stint.v1.TraceContext
-	(*LimitUse)(nil),              // 58: stint.v1.LimitUse
-	(*ItemError)(nil),             // 59: stint.v1.ItemError
-	(*Interrupt)(nil),             // 60: stint.v1.Interrupt
-	(*Run)(nil),                   // 61: stint.v1.Run
-	(*Failure)(nil),               // 62: stint.v1.Failure
-	(InterruptLevel)(0),           // 63: stint.v1.InterruptLevel
+	(*JobUpdate)(nil),             // 46: stint.v1.JobUpdate
+	(*UpdateJobRequest)(nil),      // 47: stint.v1.UpdateJobRequest
+	(*UpdateJobResponse)(nil),     // 48: stint.v1.UpdateJobResponse
+	(*DeleteJobsRequest)(nil),     // 49: stint.v1.DeleteJobsRequest
+	(*DeleteJobsResponse)(nil),    // 50: stint.v1.DeleteJobsResponse
+	(*ExplainJobRequest)(nil),     // 51: stint.v1.ExplainJobRequest
+	(*ExplainJobResponse)(nil),    // 52: stint.v1.ExplainJobResponse
+	(*Blocker)(nil),               // 53: stint.v1.Blocker
+	nil,                           // 54: stint.v1.JobSpec.LabelsEntry
+	nil,                           // 55: stint.v1.Job.LabelsEntry
+	nil,                           // 56: stint.v1.JobFilter.LabelsEntry
+	nil,                           // 57: stint.v1.JobUpdate.LabelsEntry
+	(*durationpb.Duration)(nil),   // 58: google.protobuf.Duration
+	(*Payload)(nil),               // 59: stint.v1.Payload
+	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
+	(*TraceContext)(nil),          // 61: stint.v1.TraceContext
+	(*LimitUse)(nil),              // 62: stint.v1.LimitUse
+	(*ItemError)(nil),             // 63: stint.v1.ItemError
+	(*Interrupt)(nil),             // 64: stint.v1.Interrupt
+	(*Run)(nil),                   // 65: stint.v1.Run
+	(*Failure)(nil),               // 66: stint.v1.Failure
+	(InterruptLevel)(0),           // 67: stint.v1.InterruptLevel
+	(*fieldmaskpb.FieldMask)(nil), // 68: google.protobuf.FieldMask
 }
 var file_stint_v1_job_proto_depIdxs = []int32{
 	13,  // 0: stint.v1.RetryPolicy.exponential:type_name -> stint.v1.ExponentialBackoff
 	14,  // 1: stint.v1.RetryPolicy.linear:type_name -> stint.v1.LinearBackoff
 	15,  // 2: stint.v1.RetryPolicy.constant:type_name -> stint.v1.ConstantBackoff
-	54,  // 3: stint.v1.RetryPolicy.deadline:type_name -> google.protobuf.Duration
+	58,  // 3: stint.v1.RetryPolicy.deadline:type_name -> google.protobuf.Duration
 	3,   // 4: stint.v1.RetryPolicy.on_failure:type_name -> stint.v1.OnFailure
-	54,  // 5: stint.v1.RetryPolicy.interrupt_delay:type_name -> google.protobuf.Duration
-	54,  // 6: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
-	54,  // 7: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
-	54,  // 8: stint.v1.LinearBackoff.initial:type_name -> google.protobuf.Duration
-	54,  // 9: stint.v1.LinearBackoff.increment:type_name -> google.protobuf.Duration
-	54,  // 10: stint.v1.LinearBackoff.max:type_name -> google.protobuf.Duration
-	54,  // 11: stint.v1.ConstantBackoff.delay:type_name -> google.protobuf.Duration
-	55,  // 12: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
+	58,  // 5: stint.v1.RetryPolicy.interrupt_delay:type_name -> google.protobuf.Duration
+	58,  // 6: stint.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
+	58,  // 7: stint.v1.ExponentialBackoff.max:type_name -> google.protobuf.Duration
+	58,  // 8: stint.v1.LinearBackoff.initial:type_name -> google.protobuf.Duration
+	58,  // 9: stint.v1.LinearBackoff.increment:type_name -> google.protobuf.Duration
+	58,  // 10: stint.v1.LinearBackoff.max:type_name -> google.protobuf.Duration
+	58,  // 11: stint.v1.ConstantBackoff.delay:type_name -> google.protobuf.Duration
+	59,  // 12: stint.v1.JobSpec.payload:type_name -> stint.v1.Payload
 	1,   // 13: stint.v1.JobSpec.priority:type_name -> stint.v1.Priority
-	56,  // 14: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
-	54,  // 15: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
-	56,  // 16: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
-	54,  // 17: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
+	60,  // 14: stint.v1.JobSpec.run_at:type_name -> google.protobuf.Timestamp
+	58,  // 15: stint.v1.JobSpec.delay:type_name -> google.protobuf.Duration
+	60,  // 16: stint.v1.JobSpec.start_by:type_name -> google.protobuf.Timestamp
+	58,  // 17: stint.v1.JobSpec.lease:type_name -> google.protobuf.Duration
 	12,  // 18: stint.v1.JobSpec.retry:type_name -> stint.v1.RetryPolicy
-	51,  // 19: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
-	57,  // 20: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
-	54,  // 21: stint.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
-	58,  // 22: stint.v1.JobSpec.limits:type_name -> stint.v1.LimitUse
+	54,  // 19: stint.v1.JobSpec.labels:type_name -> stint.v1.JobSpec.LabelsEntry
+	61,  // 20: stint.v1.JobSpec.trace_context:type_name -> stint.v1.TraceContext
+	58,  // 21: stint.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
+	62,  // 22: stint.v1.JobSpec.limits:type_name -> stint.v1.LimitUse
 	17,  // 23: stint.v1.JobSpec.unique:type_name -> stint.v1.Unique
 	4,   // 24: stint.v1.Unique.until:type_name -> stint.v1.UniqueUntil
-	54,  // 25: stint.v1.Unique.ttl:type_name -> google.protobuf.Duration
+	58,  // 25: stint.v1.Unique.ttl:type_name -> google.protobuf.Duration
 	5,   // 26: stint.v1.Unique.on_conflict:type_name -> stint.v1.OnConflict
 	16,  // 27: stint.v1.SubmitRequest.jobs:type_name -> stint.v1.JobSpec
 	22,  // 28: stint.v1.SubmitResponse.results:type_name -> stint.v1.SubmitResult
@@ -4641,42 +5006,42 @@ var file_stint_v1_job_proto_depIdxs = []int32{
 	22,  // 30: stint.v1.SubmitJobsResponse.results:type_name -> stint.v1.SubmitResult
 	6,   // 31: stint.v1.SubmitResult.status:type_name -> stint.v1.SubmitStatus
 	0,   // 32: stint.v1.SubmitResult.state:type_name -> stint.v1.JobState
-	59,  // 33: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
+	63,  // 33: stint.v1.SubmitResult.error:type_name -> stint.v1.ItemError
 	23,  // 34: stint.v1.SubmitResult.policy:type_name -> stint.v1.JobPolicy
-	54,  // 35: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
+	58,  // 35: stint.v1.JobPolicy.lease:type_name -> google.protobuf.Duration
 	12,  // 36: stint.v1.JobPolicy.retry:type_name -> stint.v1.RetryPolicy
 	0,   // 37: stint.v1.Job.state:type_name -> stint.v1.JobState
 	1,   // 38: stint.v1.Job.priority:type_name -> stint.v1.Priority
-	55,  // 39: stint.v1.Job.payload:type_name -> stint.v1.Payload
-	56,  // 40: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	56,  // 41: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
-	56,  // 42: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
-	56,  // 43: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	59,  // 39: stint.v1.Job.payload:type_name -> stint.v1.Payload
+	60,  // 40: stint.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	60,  // 41: stint.v1.Job.due_time:type_name -> google.protobuf.Timestamp
+	60,  // 42: stint.v1.Job.start_by:type_name -> google.protobuf.Timestamp
+	60,  // 43: stint.v1.Job.end_time:type_name -> google.protobuf.Timestamp
 	24,  // 44: stint.v1.Job.counters:type_name -> stint.v1.JobCounters
-	60,  // 45: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
+	64,  // 45: stint.v1.Job.interrupt:type_name -> stint.v1.Interrupt
 	2,   // 46: stint.v1.Job.park_reason:type_name -> stint.v1.ParkReason
-	61,  // 47: stint.v1.Job.run:type_name -> stint.v1.Run
-	61,  // 48: stint.v1.Job.history:type_name -> stint.v1.Run
-	55,  // 49: stint.v1.Job.result:type_name -> stint.v1.Payload
-	62,  // 50: stint.v1.Job.failure:type_name -> stint.v1.Failure
-	52,  // 51: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
+	65,  // 47: stint.v1.Job.run:type_name -> stint.v1.Run
+	65,  // 48: stint.v1.Job.history:type_name -> stint.v1.Run
+	59,  // 49: stint.v1.Job.result:type_name -> stint.v1.Payload
+	66,  // 50: stint.v1.Job.failure:type_name -> stint.v1.Failure
+	55,  // 51: stint.v1.Job.labels:type_name -> stint.v1.Job.LabelsEntry
 	23,  // 52: stint.v1.Job.policy:type_name -> stint.v1.JobPolicy
-	57,  // 53: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
+	61,  // 53: stint.v1.Job.trace_context:type_name -> stint.v1.TraceContext
 	27,  // 54: stint.v1.Job.actions:type_name -> stint.v1.Action
-	54,  // 55: stint.v1.Job.timeout:type_name -> google.protobuf.Duration
-	58,  // 56: stint.v1.Job.limits:type_name -> stint.v1.LimitUse
+	58,  // 55: stint.v1.Job.timeout:type_name -> google.protobuf.Duration
+	62,  // 56: stint.v1.Job.limits:type_name -> stint.v1.LimitUse
 	26,  // 57: stint.v1.Job.unique:type_name -> stint.v1.UniqueKey
 	4,   // 58: stint.v1.UniqueKey.until:type_name -> stint.v1.UniqueUntil
-	54,  // 59: stint.v1.UniqueKey.ttl:type_name -> google.protobuf.Duration
+	58,  // 59: stint.v1.UniqueKey.ttl:type_name -> google.protobuf.Duration
 	5,   // 60: stint.v1.UniqueKey.on_conflict:type_name -> stint.v1.OnConflict
-	56,  // 61: stint.v1.UniqueKey.held_until:type_name -> google.protobuf.Timestamp
+	60,  // 61: stint.v1.UniqueKey.held_until:type_name -> google.protobuf.Timestamp
 	8,   // 62: stint.v1.Action.kind:type_name -> stint.v1.ActionKind
-	56,  // 63: stint.v1.Action.time:type_name -> google.protobuf.Timestamp
+	60,  // 63: stint.v1.Action.time:type_name -> google.protobuf.Timestamp
 	10,  // 64: stint.v1.Action.status:type_name -> stint.v1.InterruptStatus
 	0,   // 65: stint.v1.JobFilter.states:type_name -> stint.v1.JobState
-	53,  // 66: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
-	56,  // 67: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
-	56,  // 68: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
+	56,  // 66: stint.v1.JobFilter.labels:type_name -> stint.v1.JobFilter.LabelsEntry
+	60,  // 67: stint.v1.JobFilter.submitted_from:type_name -> google.protobuf.Timestamp
+	60,  // 68: stint.v1.JobFilter.submitted_before:type_name -> google.protobuf.Timestamp
 	7,   // 69: stint.v1.GetJobRequest.view:type_name -> stint.v1.JobView
 	25,  // 70: stint.v1.GetJobResponse.job:type_name -> stint.v1.Job
 	28,  // 71: stint.v1.ListJobsRequest.filter:type_name -> stint.v1.JobFilter
@@ -4687,56 +5052,70 @@ var file_stint_v1_job_proto_depIdxs = []int32{
 	9,   // 76: stint.v1.WaitJobRequest.until:type_name -> stint.v1.WaitUntil
 	7,   // 77: stint.v1.WaitJobRequest.view:type_name -> stint.v1.JobView
 	25,  // 78: stint.v1.WaitJobResponse.job:type_name -> stint.v1.Job
-	63,  // 79: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
-	54,  // 80: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
-	54,  // 81: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
+	67,  // 79: stint.v1.InterruptJobsRequest.level:type_name -> stint.v1.InterruptLevel
+	58,  // 80: stint.v1.InterruptJobsRequest.grace:type_name -> google.protobuf.Duration
+	58,  // 81: stint.v1.InterruptJobsRequest.hard_deadline:type_name -> google.protobuf.Duration
 	28,  // 82: stint.v1.InterruptJobsRequest.filter:type_name -> stint.v1.JobFilter
 	10,  // 83: stint.v1.InterruptResult.status:type_name -> stint.v1.InterruptStatus
 	0,   // 84: stint.v1.InterruptResult.state:type_name -> stint.v1.JobState
-	63,  // 85: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
-	59,  // 86: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
+	67,  // 85: stint.v1.InterruptResult.level:type_name -> stint.v1.InterruptLevel
+	63,  // 86: stint.v1.InterruptResult.error:type_name -> stint.v1.ItemError
 	39,  // 87: stint.v1.InterruptJobsResponse.results:type_name -> stint.v1.InterruptResult
 	28,  // 88: stint.v1.RetryJobsRequest.filter:type_name -> stint.v1.JobFilter
 	0,   // 89: stint.v1.JobResult.state:type_name -> stint.v1.JobState
-	59,  // 90: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
+	63,  // 90: stint.v1.JobResult.error:type_name -> stint.v1.ItemError
 	42,  // 91: stint.v1.RetryJobsResponse.results:type_name -> stint.v1.JobResult
 	28,  // 92: stint.v1.ParkJobsRequest.filter:type_name -> stint.v1.JobFilter
 	42,  // 93: stint.v1.ParkJobsResponse.results:type_name -> stint.v1.JobResult
-	28,  // 94: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
-	42,  // 95: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
-	0,   // 96: stint.v1.ExplainJobResponse.state:type_name -> stint.v1.JobState
-	50,  // 97: stint.v1.ExplainJobResponse.blockers:type_name -> stint.v1.Blocker
-	54,  // 98: stint.v1.ExplainJobResponse.estimated_wait:type_name -> google.protobuf.Duration
-	56,  // 99: stint.v1.ExplainJobResponse.as_of:type_name -> google.protobuf.Timestamp
-	11,  // 100: stint.v1.Blocker.kind:type_name -> stint.v1.BlockerKind
-	56,  // 101: stint.v1.Blocker.until:type_name -> google.protobuf.Timestamp
-	18,  // 102: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
-	20,  // 103: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
-	29,  // 104: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
-	31,  // 105: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
-	48,  // 106: stint.v1.JobService.ExplainJob:input_type -> stint.v1.ExplainJobRequest
-	33,  // 107: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
-	36,  // 108: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
-	38,  // 109: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
-	41,  // 110: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
-	44,  // 111: stint.v1.JobService.ParkJobs:input_type -> stint.v1.ParkJobsRequest
-	46,  // 112: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
-	19,  // 113: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
-	21,  // 114: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
-	30,  // 115: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
-	32,  // 116: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
-	49,  // 117: stint.v1.JobService.ExplainJob:output_type -> stint.v1.ExplainJobResponse
-	34,  // 118: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
-	37,  // 119: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
-	40,  // 120: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
-	43,  // 121: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
-	45,  // 122: stint.v1.JobService.ParkJobs:output_type -> stint.v1.ParkJobsResponse
-	47,  // 123: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
-	113, // [113:124] is the sub-list for method output_type
-	102, // [102:113] is the sub-list for method input_type
-	102, // [102:102] is the sub-list for extension type_name
-	102, // [102:102] is the sub-list for extension extendee
-	0,   // [0:102] is the sub-list for field type_name
+	1,   // 94: stint.v1.JobUpdate.priority:type_name -> stint.v1.Priority
+	60,  // 95: stint.v1.JobUpdate.run_at:type_name -> google.protobuf.Timestamp
+	58,  // 96: stint.v1.JobUpdate.delay:type_name -> google.protobuf.Duration
+	60,  // 97: stint.v1.JobUpdate.start_by:type_name -> google.protobuf.Timestamp
+	58,  // 98: stint.v1.JobUpdate.timeout:type_name -> google.protobuf.Duration
+	58,  // 99: stint.v1.JobUpdate.lease:type_name -> google.protobuf.Duration
+	12,  // 100: stint.v1.JobUpdate.retry:type_name -> stint.v1.RetryPolicy
+	57,  // 101: stint.v1.JobUpdate.labels:type_name -> stint.v1.JobUpdate.LabelsEntry
+	62,  // 102: stint.v1.JobUpdate.limits:type_name -> stint.v1.LimitUse
+	46,  // 103: stint.v1.UpdateJobRequest.update:type_name -> stint.v1.JobUpdate
+	68,  // 104: stint.v1.UpdateJobRequest.update_mask:type_name -> google.protobuf.FieldMask
+	25,  // 105: stint.v1.UpdateJobResponse.job:type_name -> stint.v1.Job
+	28,  // 106: stint.v1.DeleteJobsRequest.filter:type_name -> stint.v1.JobFilter
+	42,  // 107: stint.v1.DeleteJobsResponse.results:type_name -> stint.v1.JobResult
+	0,   // 108: stint.v1.ExplainJobResponse.state:type_name -> stint.v1.JobState
+	53,  // 109: stint.v1.ExplainJobResponse.blockers:type_name -> stint.v1.Blocker
+	58,  // 110: stint.v1.ExplainJobResponse.estimated_wait:type_name -> google.protobuf.Duration
+	60,  // 111: stint.v1.ExplainJobResponse.as_of:type_name -> google.protobuf.Timestamp
+	11,  // 112: stint.v1.Blocker.kind:type_name -> stint.v1.BlockerKind
+	60,  // 113: stint.v1.Blocker.until:type_name -> google.protobuf.Timestamp
+	18,  // 114: stint.v1.JobService.Submit:input_type -> stint.v1.SubmitRequest
+	20,  // 115: stint.v1.JobService.SubmitJobs:input_type -> stint.v1.SubmitJobsRequest
+	29,  // 116: stint.v1.JobService.GetJob:input_type -> stint.v1.GetJobRequest
+	31,  // 117: stint.v1.JobService.ListJobs:input_type -> stint.v1.ListJobsRequest
+	51,  // 118: stint.v1.JobService.ExplainJob:input_type -> stint.v1.ExplainJobRequest
+	33,  // 119: stint.v1.JobService.CountJobs:input_type -> stint.v1.CountJobsRequest
+	36,  // 120: stint.v1.JobService.WaitJob:input_type -> stint.v1.WaitJobRequest
+	38,  // 121: stint.v1.JobService.InterruptJobs:input_type -> stint.v1.InterruptJobsRequest
+	41,  // 122: stint.v1.JobService.RetryJobs:input_type -> stint.v1.RetryJobsRequest
+	44,  // 123: stint.v1.JobService.ParkJobs:input_type -> stint.v1.ParkJobsRequest
+	47,  // 124: stint.v1.JobService.UpdateJob:input_type -> stint.v1.UpdateJobRequest
+	49,  // 125: stint.v1.JobService.DeleteJobs:input_type -> stint.v1.DeleteJobsRequest
+	19,  // 126: stint.v1.JobService.Submit:output_type -> stint.v1.SubmitResponse
+	21,  // 127: stint.v1.JobService.SubmitJobs:output_type -> stint.v1.SubmitJobsResponse
+	30,  // 128: stint.v1.JobService.GetJob:output_type -> stint.v1.GetJobResponse
+	32,  // 129: stint.v1.JobService.ListJobs:output_type -> stint.v1.ListJobsResponse
+	52,  // 130: stint.v1.JobService.ExplainJob:output_type -> stint.v1.ExplainJobResponse
+	34,  // 131: stint.v1.JobService.CountJobs:output_type -> stint.v1.CountJobsResponse
+	37,  // 132: stint.v1.JobService.WaitJob:output_type -> stint.v1.WaitJobResponse
+	40,  // 133: stint.v1.JobService.InterruptJobs:output_type -> stint.v1.InterruptJobsResponse
+	43,  // 134: stint.v1.JobService.RetryJobs:output_type -> stint.v1.RetryJobsResponse
+	45,  // 135: stint.v1.JobService.ParkJobs:output_type -> stint.v1.ParkJobsResponse
+	48,  // 136: stint.v1.JobService.UpdateJob:output_type -> stint.v1.UpdateJobResponse
+	50,  // 137: stint.v1.JobService.DeleteJobs:output_type -> stint.v1.DeleteJobsResponse
+	126, // [126:138] is the sub-list for method output_type
+	114, // [114:126] is the sub-list for method input_type
+	114, // [114:114] is the sub-list for extension type_name
+	114, // [114:114] is the sub-list for extension extendee
+	0,   // [0:114] is the sub-list for field type_name
 }
 
 func init() { file_stint_v1_job_proto_init() }
@@ -4758,13 +5137,17 @@ func file_stint_v1_job_proto_init() {
 		(*JobSpec_RunAt)(nil),
 		(*JobSpec_Delay)(nil),
 	}
+	file_stint_v1_job_proto_msgTypes[34].OneofWrappers = []any{
+		(*JobUpdate_RunAt)(nil),
+		(*JobUpdate_Delay)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stint_v1_job_proto_rawDesc), len(file_stint_v1_job_proto_rawDesc)),
 			NumEnums:      12,
-			NumMessages:   42,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -50,6 +50,7 @@ const (
 	JobService_InterruptJobs_FullMethodName = "/stint.v1.JobService/InterruptJobs"
 	JobService_RetryJobs_FullMethodName     = "/stint.v1.JobService/RetryJobs"
 	JobService_ParkJobs_FullMethodName      = "/stint.v1.JobService/ParkJobs"
+	JobService_UpdateJob_FullMethodName     = "/stint.v1.JobService/UpdateJob"
 	JobService_DeleteJobs_FullMethodName    = "/stint.v1.JobService/DeleteJobs"
 )
 
@@ -92,6 +93,17 @@ type JobServiceClient interface {
 	// INVALID_STATE. The words of the first request stand. Harmless to repeat with the same request_id; without one a repeat
 	// may park a job again that was retried since.
 	ParkJobs(ctx context.Context, in *ParkJobsRequest, opts ...grpc.CallOption) (*ParkJobsResponse, error)
+	// Changes what was asked for of a job that has not ended, as far as JobUpdate goes; what never changes is its id, queue,
+	// payload and trace. A repeat of the submit is still answered EXISTING: it is compared with what was submitted.
+	//
+	// A job that waits is under the new words at once. One that is READY and takes other limits, or has another band or fairness
+	// key, goes to the end of its new line, as old as it is. A running job's run goes on as it began, with its lease, its timeout
+	// and what it takes of limits: the change is for the next run. How a run that fails is tried again is decided when it
+	// ends, by what is in force then. A job that has ended is refused INVALID_STATE.
+	//
+	// Harmless to repeat with the same request_id, or with an etag; without either a repeat undoes what others changed in
+	// between. Errors: JOB_NOT_FOUND, ETAG_MISMATCH, INVALID_STATE, LIMIT_NOT_FOUND, UNITS_OVER_LIMIT.
+	UpdateJob(ctx context.Context, in *UpdateJobRequest, opts ...grpc.CallOption) (*UpdateJobResponse, error)
 	// Deletes jobs with all that is known of them, their ids too. A running job is refused RUN_ACTIVE. Harmless to repeat,
 	// and answered JOB_NOT_FOUND, until an id is given to a new job. Errors: PAGE_TOKEN_INVALID.
 	DeleteJobs(ctx context.Context, in *DeleteJobsRequest, opts ...grpc.CallOption) (*DeleteJobsResponse, error)
@@ -217,6 +229,16 @@ func (c *jobServiceClient) ParkJobs(ctx context.Context, in *ParkJobsRequest, op
 	return out, nil
 }
 
+func (c *jobServiceClient) UpdateJob(ctx context.Context, in *UpdateJobRequest, opts ...grpc.CallOption) (*UpdateJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateJobResponse)
+	err := c.cc.Invoke(ctx, JobService_UpdateJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *jobServiceClient) DeleteJobs(ctx context.Context, in *DeleteJobsRequest, opts ...grpc.CallOption) (*DeleteJobsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteJobsResponse)
@@ -266,6 +288,17 @@ type JobServiceServer interface {
 	// INVALID_STATE. The words of the first request stand. Harmless to repeat with the same request_id; without one a repeat
 	// may park a job again that was retried since.
 	ParkJobs(context.Context, *ParkJobsRequest) (*ParkJobsResponse, error)
+	// Changes what was asked for of a job that has not ended, as far as JobUpdate goes; what never changes is its id, queue,
+	// payload and trace. A repeat of the submit is still answered EXISTING: it is compared with what was submitted.
+	//
+	// A job that waits is under the new words at once. One that is READY and takes other limits, or has another band or fairness
+	// key, goes to the end of its new line, as old as it is. A running job's run goes on as it began, with its lease, its timeout
+	// and what it takes of limits: the change is for the next run. How a run that fails is tried again is decided when it
+	// ends, by what is in force then. A job that has ended is refused INVALID_STATE.
+	//
+	// Harmless to repeat with the same request_id, or with an etag; without either a repeat undoes what others changed in
+	// between. Errors: JOB_NOT_FOUND, ETAG_MISMATCH, INVALID_STATE, LIMIT_NOT_FOUND, UNITS_OVER_LIMIT.
+	UpdateJob(context.Context, *UpdateJobRequest) (*UpdateJobResponse, error)
 	// Deletes jobs with all that is known of them, their ids too. A running job is refused RUN_ACTIVE. Harmless to repeat,
 	// and answered JOB_NOT_FOUND, until an id is given to a new job. Errors: PAGE_TOKEN_INVALID.
 	DeleteJobs(context.Context, *DeleteJobsRequest) (*DeleteJobsResponse, error)
@@ -308,6 +341,9 @@ func (UnimplementedJobServiceServer) RetryJobs(context.Context, *RetryJobsReques
 }
 func (UnimplementedJobServiceServer) ParkJobs(context.Context, *ParkJobsRequest) (*ParkJobsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ParkJobs not implemented")
+}
+func (UnimplementedJobServiceServer) UpdateJob(context.Context, *UpdateJobRequest) (*UpdateJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateJob not implemented")
 }
 func (UnimplementedJobServiceServer) DeleteJobs(context.Context, *DeleteJobsRequest) (*DeleteJobsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteJobs not implemented")
@@ -495,6 +531,24 @@ func _JobService_ParkJobs_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _JobService_UpdateJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).UpdateJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_UpdateJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).UpdateJob(ctx, req.(*UpdateJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _JobService_DeleteJobs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteJobsRequest)
 	if err := dec(in); err != nil {
@@ -551,6 +605,10 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ParkJobs",
 			Handler:    _JobService_ParkJobs_Handler,
+		},
+		{
+			MethodName: "UpdateJob",
+			Handler:    _JobService_UpdateJob_Handler,
 		},
 		{
 			MethodName: "DeleteJobs",
