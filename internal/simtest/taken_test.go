@@ -51,7 +51,12 @@ func (s *sim) withinLimits(jobs []*stintv1.Job) {
 		units int
 	}
 	byKey := map[string][]event{}
+	s.witness.mu.Lock()
+	defer s.witness.mu.Unlock()
 	for _, j := range jobs {
+		if s.witness.life(j.GetId()).retaken {
+			continue // what each run took is not told; a start of the server compares it with what is counted
+		}
 		for _, u := range j.GetLimits() {
 			key := u.GetName() + " " + u.GetKey()
 			for _, h := range j.GetHistory() {
@@ -67,7 +72,7 @@ func (s *sim) withinLimits(jobs []*stintv1.Job) {
 		taken := 0
 		for _, e := range events {
 			if taken += e.units; taken > simMost && e.units > 0 {
-				s.witness.fault("%d units of %s were taken at %s, of %d", taken, key, e.at, simMost)
+				s.witness.blame("%d units of %s were taken at %s, of %d", taken, key, e.at, simMost)
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 )
@@ -95,13 +96,31 @@ func (s *sim) operate(d *dice) {
 			_, _ = l.Jobs().RetryJobs(ctx, &stintv1.RetryJobsRequest{Ids: ids})
 		case n < 70:
 			_, _ = l.Queues().PauseQueue(ctx, &stintv1.PauseQueueRequest{Name: queue})
-		case n < 90:
+		case n < 80:
+			_, _ = l.Jobs().UpdateJob(ctx, s.update(d, ids[0]))
+		case n < 95:
 			_, _ = l.Queues().ResumeQueue(ctx, &stintv1.ResumeQueueRequest{Name: queue})
 		default:
 			s.drainOne(ctx, l, d)
 		}
 		cancel()
 	}
+}
+
+// update has a job wait in another band, take other limits, or start later.
+func (s *sim) update(d *dice, id string) *stintv1.UpdateJobRequest {
+	m := &stintv1.UpdateJobRequest{
+		Id: id, Reason: "on third thoughts", Update: &stintv1.JobUpdate{Priority: stintv1.Priority(10 * (1 + d.n(5)))},
+		UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"priority", "limits"}},
+	}
+	if d.chance(60) {
+		m.Update.Limits = simUses(d)
+	}
+	if d.chance(20) {
+		m.Update.Start = &stintv1.JobUpdate_Delay{Delay: durationpb.New(d.between(0, 20*time.Second))}
+		m.UpdateMask.Paths = []string{"delay"}
+	}
+	return m
 }
 
 // deadline is an interrupt of the jobs with a time of its own, for some that all running ones of their queue get.

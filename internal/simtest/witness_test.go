@@ -91,6 +91,7 @@ type life struct {
 	reopened  bool      // somebody has asked for it to run again, so that it may have left the epoch of what was told
 	asked     int       // how often somebody has asked for something of it
 	done      int       // how often the answer was that it is done
+	retaken   bool      // somebody has asked for it to take other limits, so that its runs did not all take the same
 	hard      time.Time // no interrupt has an earlier hard deadline; zero: none has one
 	sights    []*stintv1.Job
 	leases    []*lease
@@ -178,6 +179,9 @@ func (w *witness) asks(req any) {
 		for _, id := range m.GetIds() {
 			w.life(id).asked++
 		}
+	case *stintv1.UpdateJobRequest:
+		w.life(m.GetId()).asked++
+		w.life(m.GetId()).retaken = true
 	case *stintv1.RetryJobsRequest:
 		for _, id := range m.GetIds() {
 			w.life(id).reopened = true
@@ -234,6 +238,9 @@ func (w *witness) answers(asked moment, req, reply any) {
 	case *stintv1.InterruptJobsResponse:
 		w.interrupts(asked, m.GetResults())
 		w.carriedOut(m.GetResults())
+	case *stintv1.UpdateJobResponse:
+		w.life(m.GetJob().GetId()).done++
+		w.shows(asked, m.GetJob(), stintv1.JobView_JOB_VIEW_BASIC)
 	case *stintv1.PauseQueueResponse:
 		w.paused(m.GetQueue().GetName())
 	case *stintv1.RetryJobsResponse:

@@ -284,11 +284,8 @@ func submitSome(tx store.Tx, random *rand.Rand) (jobs []*job.Job, err error) {
 		if random.IntN(3) == 0 {
 			s.FairnessKey = "t"
 		}
-		if random.IntN(2) == 0 {
-			s.Limits = []job.LimitUse{{Limit: "l", Key: fmt.Sprint("k", random.IntN(4)), Units: 1 + random.Uint32N(2)}}
-			if err := makeLimit(tx, "l"); err != nil {
-				return nil, err
-			}
+		if s.Limits, err = someUses(tx, random); err != nil {
+			return nil, err
 		}
 		if _, err := tx.MakeQueue(s.Queue); err != nil {
 			return nil, err
@@ -308,6 +305,14 @@ func submitSome(tx store.Tx, random *rand.Rand) (jobs []*job.Job, err error) {
 		jobs = append(jobs, c.New)
 	}
 	return jobs, nil
+}
+
+// someUses are what a job takes, or nothing.
+func someUses(tx store.Tx, random *rand.Rand) ([]job.LimitUse, error) {
+	if random.IntN(2) == 0 {
+		return nil, nil
+	}
+	return []job.LimitUse{{Limit: "l", Key: fmt.Sprint("k", random.IntN(4)), Units: 1 + random.Uint32N(2)}}, makeLimit(tx, "l")
 }
 
 // makeLimit makes a limit that there is not.
@@ -351,7 +356,13 @@ func moveSome(tx store.Tx, random *rand.Rand, seq uint64) ([]*job.Job, error) {
 	}
 	j, now := jobs[0], tx.Now()
 	var next *job.Job
-	switch random.IntN(6) {
+	switch random.IntN(8) {
+	case 6, 7:
+		u := job.Update{Fields: job.FieldLimits | job.FieldPriority | job.FieldTimeout}
+		u.Spec.Priority, u.Spec.Timeout = job.Priority(10*(2+random.IntN(2))), time.Duration(random.IntN(2))*time.Minute
+		if u.Spec.Limits, err = someUses(tx, random); err == nil {
+			next, err = j.Update(now, u, job.By{})
+		}
 	case 0:
 		next, err = j.Accept(now)
 	case 1:
