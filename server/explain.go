@@ -208,7 +208,7 @@ func uses(j *job.Job, use job.LimitUse) bool {
 // takeLess is the command that has the job take no more of any key than there is. Limits that were deleted bind nobody and
 // cannot be named any more.
 func (x *explainer) takeLess() string {
-	line := x.update()
+	words := []string{x.update()}
 	for _, k := range x.known.Keys {
 		if k.Max == 0 {
 			continue
@@ -217,9 +217,9 @@ func (x *explainer) takeLess() string {
 		if k.Use.Key != "" {
 			use += "=" + k.Use.Key
 		}
-		line += " --limit " + shellQuote(use)
+		words = append(words, "--limit", shellQuote(use))
 	}
-	return line
+	return strings.Join(words, " ")
 }
 
 // raise is the command that lets a key have so many units.

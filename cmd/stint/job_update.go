@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -99,7 +100,7 @@ func (u *jobUpdate) request(id string, changed func(string) bool) (*stintv1.Upda
 		paths = append(paths, updatePaths[flag])
 	}
 	if len(paths) == 0 {
-		return nil, fmt.Errorf("nothing to change: name it by flags")
+		return nil, errors.New("nothing to change: name it by flags")
 	}
 	slices.Sort(paths)
 	m := &stintv1.JobUpdate{
