@@ -342,9 +342,19 @@ func (m *matcher) assign() (short *lane) {
 		if len(c.heads) > 0 {
 			l.moved(c.heads[0].ReadySeq)
 		}
+		m.turned(b.queue)
 		m.look(b)
 	}
 	return nil
+}
+
+// turned has the queue's bands looked at whose first lane may be another one, now that a fairness key took a turn.
+func (m *matcher) turned(q *queue) {
+	for _, b := range q.bands {
+		if b != nil && b.at >= 0 && len(b.turns) > 1 {
+			m.look(b)
+		}
+	}
 }
 
 // pick is the pool that gets the job: of those with room the one idle longest, but not one of an instance that does not
