@@ -237,6 +237,9 @@ func (x *explainer) raise(use job.LimitUse, most uint64) string {
 
 // gather is the command that lets as many permits gather as the job takes.
 func (x *explainer) gather(k dispatch.KeyState) string {
+	if k.Use.Units > job.RateBurstMax {
+		return ""
+	}
 	rate := fmt.Sprintf("%d/%s,burst=%d", k.Rate.Permits, k.Rate.Period, k.Use.Units)
 	if k.OwnRate {
 		return fmt.Sprintf("stint limit put %s --key-rate %s", k.Use.Limit, shellQuote(k.Use.Key+"="+rate))

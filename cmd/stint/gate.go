@@ -36,7 +36,7 @@ func parseRate(s string) (*stintv1.Rate, error) {
 	if !ok {
 		return nil, wrong
 	}
-	if period != "" && (period[0] < '0' || period[0] > '9') {
+	if period != "" && period[0] != '.' && (period[0] < '0' || period[0] > '9') {
 		period = "1" + period // 10/s
 	}
 	n, err := strconv.ParseUint(permits, 10, 32)

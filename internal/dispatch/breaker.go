@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"slices"
 	"time"
 
 	"github.com/stintrun/stint/internal/job"
@@ -26,13 +27,18 @@ func (d *Dispatcher) concluded(was, is *job.Job, freed []store.KeyUse) {
 		}
 		d.judge(gateOf(u.Key), b, was, end)
 	}
-	if t := end.Throttle; t != nil {
+	if t := end.Throttle; t != nil && !deleted(t, freed) {
 		of := store.GateName{Limit: t.Limit, Name: t.Key}
 		if t.Limit == "" {
 			of.Name = was.Spec.Queue
 		}
 		d.throttle(of, was, end)
 	}
+}
+
+// deleted reports whether what is throttled is a key of a limit that was deleted, and so binds nobody.
+func deleted(t *job.Throttle, freed []store.KeyUse) bool {
+	return slices.ContainsFunc(freed, func(u store.KeyUse) bool { return u.Key.Limit.Name == t.Limit && u.Key.Limit.Policy == nil })
 }
 
 func breakerOf(q *queue) job.Breaker {
@@ -56,12 +62,12 @@ func lastRun(j *job.Job, fence uint64) *job.Run {
 // throttle closes a gate for the cooldown, unless it is closed for longer already.
 func (d *Dispatcher) throttle(of store.GateName, was *job.Job, end *job.Run) {
 	now := d.now()
-	g := d.gate(of, now)
 	until := end.EndTime.Add(end.Throttle.Cooldown)
-	if g == nil {
+	if d.gates.all[of] == nil && len(d.gates.all) >= gatesMax {
 		d.log.Warn("a gate stays open: there are too many", "limit", of.Limit, "name", of.Name)
 		return
 	}
+	g := d.gate(of, now)
 	if !until.After(g.ThrottledUntil) {
 		return
 	}
@@ -87,12 +93,7 @@ func (d *Dispatcher) judge(of store.GateName, b job.Breaker, was *job.Job, end *
 			d.reset(g)
 		}
 	case verdict == job.VerdictFailure:
-		if g == nil {
-			g = d.gate(of, now)
-		}
-		if g == nil {
-			return
-		}
+		g = d.gate(of, now)
 		g.failures++
 		if tried || g.TripTime.IsZero() && g.failures >= b.Failures {
 			d.trip(g, b, end)
@@ -137,12 +138,14 @@ func clip(s string) string {
 	if len(s) <= most {
 		return s
 	}
+	cut := 0
 	for i := range s { // at a character
-		if i > most-4 {
-			return s[:i] + "…"
+		if i > most-len("…") {
+			break
 		}
+		cut = i
 	}
-	return s
+	return s[:cut] + "…"
 }
 
 // OpenGate opens a gate, fills its bucket and forgets what its breaker has counted, at an operator's word. It is on disk with
@@ -152,9 +155,6 @@ func (d *Dispatcher) OpenGate(of store.GateName) {
 	defer d.mu.Unlock()
 	now := d.now()
 	g := d.gate(of, now)
-	if g == nil {
-		return
-	}
 	g.failures, g.full, g.filled = 0, now, now
 	if !g.Open() {
 		g.Gate, g.probe = store.Gate{Of: of}, 0

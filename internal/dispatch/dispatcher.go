@@ -81,6 +81,7 @@ type Dispatcher struct {
 	cursors   []*cursor           // for the next match
 	freed     []*store.Key        // with hooks, and maybe with room
 	loosened  map[string]struct{} // limits whose policy has changed
+	rewritten map[string]struct{} // queues whose policy has
 	reserved  map[*store.Key]*reservation
 	gates     gates
 	reviewing bool // the next match looks at all of them
@@ -119,8 +120,8 @@ func New(st store.Store, log *slog.Logger) (*Dispatcher, error) {
 	d := &Dispatcher{
 		store: st, log: log, tokens: t, origin: time.Now(),
 		look: make(chan struct{}, 1), pokes: make(chan struct{}, 1), tellings: make(chan struct{}, 1),
-		runs: map[uint64]*run{}, zombies: map[uint64]*zombie{}, queues: map[string]*queue{}, loosened: map[string]struct{}{}, reserved: map[*store.Key]*reservation{},
-		gates: gates{all: map[store.GateName]*gate{}, emptied: map[store.GateName]int64{}}, workers: map[job.ID]*worker{},
+		runs: map[uint64]*run{}, zombies: map[uint64]*zombie{}, queues: map[string]*queue{}, loosened: map[string]struct{}{}, rewritten: map[string]struct{}{}, reserved: map[*store.Key]*reservation{},
+		gates: gates{all: map[store.GateName]*gate{}, emptied: map[store.GateName]int64{}, rates: map[store.GateName]rates{}}, workers: map[job.ID]*worker{},
 		sessions: map[*Session]struct{}{}, polls: map[*claim]struct{}{}, claims: map[claimKey]*claim{},
 		followers: map[uint64]map[*follower]struct{}{},
 		releaser:  newReleaser(),
@@ -200,10 +201,10 @@ func (d *Dispatcher) Applied(changes []store.Change) {
 	for _, c := range changes {
 		was, is := c.Old, c.New
 		if was != nil && was.State == job.Running && (is == nil || is.Run.Fence != was.Run.Fence) {
+			d.concluded(was, is, c.Freed)
 			d.ended(was.Run.Fence, is, c.Freed)
 			d.vacated(was.Spec.Queue)
 			d.gaveBack(c.Freed)
-			d.concluded(was, is, c.Freed)
 		}
 		if c.Left != nil {
 			d.left(c.Left)
@@ -299,7 +300,7 @@ func (d *Dispatcher) poke() {
 func (d *Dispatcher) Wake(queue string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.empty(store.GateName{Name: queue})
+	d.rewritten[queue] = struct{}{}
 	if q := d.queues[queue]; q != nil {
 		d.activate(q)
 	}
@@ -311,7 +312,6 @@ func (d *Dispatcher) WakeLimit(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.loosened[name] = struct{}{}
-	d.empty(store.GateName{Limit: name})
 	d.poke()
 }
 

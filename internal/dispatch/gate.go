@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/stintrun/stint/internal/job"
@@ -27,8 +28,8 @@ type gate struct {
 }
 
 const (
-	// gatesMax bounds what is remembered. Beyond it, buckets and counts begin anew: rates are never exceeded by that, only not
-	// reached for a while.
+	// gatesMax bounds what is remembered besides what is closed or waited for. Beyond it, buckets and counts begin anew: rates
+	// are never exceeded by that, only not reached for a while.
 	gatesMax = 100_000
 	// gateTick is the shortest time between two looks for permits, unless a bucket would overflow meanwhile.
 	gateTick = 2 * time.Millisecond
@@ -36,6 +37,8 @@ const (
 	gatesPurged = 1024
 	// gatesSweeps is after how many sweeps it is done all the same.
 	gatesSweeps = 60
+	// gateFilled is for how long it is remembered that an operator has filled a bucket.
+	gateFilled = time.Hour
 )
 
 // gates are all that say something.
@@ -45,27 +48,41 @@ type gates struct {
 	purged    int                      // how many were left by the last purge
 	sweeps    int                      // since then
 	emptied   map[store.GateName]int64 // when the buckets of a queue, or of a limit (without a key), became empty
+	rates     map[store.GateName]rates // of queues and limits that have some, as they were seen last
 	floor     int64                    // when all did
+	restoring bool                     // what is read is as it was
 }
 
-// gate returns a gate, making it if there is none; nil if there are too many.
+// rates are those of a queue or a limit.
+type rates struct {
+	all job.Rate
+	of  []job.KeyRate
+}
+
+// rated notes the rates of a queue or limit. If they have changed, its buckets begin empty.
+func (d *Dispatcher) rated(of store.GateName, r rates) {
+	was, known := d.gates.rates[of]
+	if was.all == r.all && slices.Equal(was.of, r.of) {
+		return
+	}
+	if r.all.Permits == 0 && len(r.of) == 0 {
+		delete(d.gates.rates, of)
+	} else {
+		d.gates.rates[of] = r
+	}
+	if known || !d.gates.restoring {
+		d.empty(of)
+	}
+}
+
+// gate returns a gate, making it if there is none.
 func (d *Dispatcher) gate(of store.GateName, now int64) *gate {
 	g := d.gates.all[of]
 	if g != nil {
 		return g
 	}
-	if n := len(d.gates.all); n >= max(gatesPurged, 2*d.gates.purged) || n >= gatesMax {
+	if len(d.gates.all) >= max(gatesPurged, 2*d.gates.purged) {
 		d.purge(now)
-	}
-	if len(d.gates.all) >= gatesMax {
-		d.gates.floor = now
-		for _, g := range d.gates.all {
-			g.full, g.failures = 0, 0
-		}
-		d.purge(now)
-	}
-	if len(d.gates.all) >= gatesMax {
-		return nil
 	}
 	g = &gate{Gate: store.Gate{Of: of}}
 	g.deadline.of = g
@@ -73,11 +90,19 @@ func (d *Dispatcher) gate(of store.GateName, now int64) *gate {
 	return g
 }
 
-// purge forgets the gates that say nothing.
+// purge forgets the gates that say nothing, and while there are too many also buckets and counts that nobody waits for.
 func (d *Dispatcher) purge(now int64) {
 	for of, g := range d.gates.all {
-		if g.Open() && !g.unwritten && g.failures == 0 && g.full <= now && g.deadline.at == 0 {
+		if g.idle() && g.failures == 0 && g.full <= now && (g.filled == 0 || now-g.filled > int64(gateFilled)) {
 			delete(d.gates.all, of)
+		}
+	}
+	if len(d.gates.all) >= gatesMax {
+		for of, g := range d.gates.all {
+			if g.idle() {
+				d.gates.floor = now
+				delete(d.gates.all, of)
+			}
 		}
 	}
 	d.gates.purged, d.gates.sweeps = len(d.gates.all), 0
@@ -86,6 +111,9 @@ func (d *Dispatcher) purge(now int64) {
 		clear(d.gates.emptied)
 	}
 }
+
+// idle reports whether nothing is kept closed by the gate, or waits for it.
+func (g *gate) idle() bool { return g.Open() && !g.unwritten && g.probe == 0 && g.deadline.at == 0 }
 
 // sweepGates is purge, seldom if there are many.
 func (d *Dispatcher) sweepGates(now int64) {
@@ -163,9 +191,7 @@ func (m *matcher) pass(of store.GateName, r job.Rate, units uint64, fence uint64
 		return
 	}
 	if g == nil {
-		if g = d.gate(of, m.clock); g == nil {
-			return
-		}
+		g = d.gate(of, m.clock)
 	}
 	if !g.TripTime.IsZero() && g.probe == 0 {
 		g.probe = fence
@@ -178,9 +204,6 @@ func (m *matcher) pass(of store.GateName, r job.Rate, units uint64, fence uint64
 // await has the gate looked at again after a time; 0: not by itself.
 func (m *matcher) await(of store.GateName, after int64, key *store.Key) {
 	g := m.d.gate(of, m.clock)
-	if g == nil {
-		return // the sweep looks
-	}
 	g.key = key
 	if at := m.clock + after; after > 0 && (g.deadline.at == 0 || at < g.deadline.at) {
 		m.d.deadlines.set(&g.deadline, at)
@@ -209,11 +232,14 @@ func (m *matcher) fits(l *lane, u store.KeyUse) bool {
 	if !d.gated(u.Key) {
 		return true
 	}
-	kept := d.keptFrom(l, u.Key)
+	kept := d.permitsFrom(l, u.Key)
 	of := gateOf(u.Key)
 	n, after := m.through(of, rateOf(u.Key), units+kept)
 	if n >= units+kept {
 		return true
+	}
+	if n >= units {
+		after = int64(sweepEvery) // by then the others may wait for more than permits
 	}
 	m.await(of, after, u.Key)
 	return false
@@ -238,21 +264,28 @@ func (m *matcher) entrance(q *queue, p job.Policy) uint64 {
 	return n
 }
 
-// gated reports whether the key may have a gate that is closed, or takes permits.
+// gated reports whether the key may have a gate that is closed, or takes permits. One of a deleted limit binds nobody.
 func (d *Dispatcher) gated(k *store.Key) bool {
-	return len(d.gates.all) > 0 || k.Limit.Policy != nil && (k.Limit.Policy.Rate.Permits > 0 || len(k.Limit.Policy.Rates) > 0)
+	return k.Limit.Policy != nil && (len(d.gates.all) > 0 || (k.Limit.Policy.Rate.Permits > 0 || len(k.Limit.Policy.Rates) > 0))
 }
 
 // ajar follows a gate's deadline: something of it has changed by itself.
 func (d *Dispatcher) ajar(g *gate, now int64) {
 	g.deadline.at = 0
 	wall := d.wall()
-	if !g.ThrottledUntil.IsZero() && !wall.Before(g.ThrottledUntil) {
-		g.ThrottledUntil, g.ThrottleReason, g.ThrottledBy = time.Time{}, "", job.ID{}
-		d.write(g)
+	if !wall.Before(g.ThrottledUntil) {
+		d.unthrottle(g)
 	}
 	d.arm(g, now, wall)
 	d.enter(g)
+}
+
+// unthrottle forgets what a worker said.
+func (d *Dispatcher) unthrottle(g *gate) {
+	if !g.ThrottledUntil.IsZero() {
+		g.ThrottledUntil, g.ThrottleReason, g.ThrottledBy = time.Time{}, "", job.ID{}
+		d.write(g)
+	}
 }
 
 // arm sets the deadline of what keeps the gate closed for a time.
@@ -294,23 +327,20 @@ func (m *matcher) writeGates() {
 	d := m.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	m.written = len(d.gates.unwritten)
-	for _, g := range d.gates.unwritten {
+	m.wrote, d.gates.unwritten = d.gates.unwritten, nil
+	for _, g := range m.wrote {
+		g.unwritten = false
 		m.tx.PutGate(g.Gate)
 	}
 }
 
-// wroteGates follows writeGates, when its transaction cannot fail any more.
-func (m *matcher) wroteGates() {
+// unwriteGates follows writeGates when its transaction failed.
+func (m *matcher) unwriteGates() {
 	m.d.mu.Lock()
 	defer m.d.mu.Unlock()
-	list := &m.d.gates.unwritten
-	for _, g := range (*list)[:m.written] {
-		g.unwritten = false
+	for _, g := range m.wrote {
+		m.d.write(g)
 	}
-	rest := copy(*list, (*list)[m.written:])
-	clear((*list)[rest:])
-	*list = (*list)[:rest]
 }
 
 // unprobe follows runs that were proposed and did not begin.
@@ -327,11 +357,20 @@ func (d *Dispatcher) unprobe(fence uint64) {
 func (d *Dispatcher) restoreGates(r store.Reader) {
 	now, wall := d.now(), d.wall()
 	d.gates.floor = now
+	d.gates.restoring = true
+	r.Limits("", func(l *store.Limit) bool {
+		d.rated(store.GateName{Limit: l.Name}, rates{l.Policy.Rate, l.Policy.Rates})
+		return true
+	})
+	r.Queues("", func(q *store.Queue) bool {
+		d.rated(store.GateName{Name: q.Name}, rates{all: q.Policy.Rate})
+		return true
+	})
+	d.gates.restoring = false
 	r.Gates(func(was store.Gate) {
-		if g := d.gate(was.Of, now); g != nil {
-			g.Gate, g.failures = was, was.Failures
-			d.arm(g, now, wall)
-		}
+		g := d.gate(was.Of, now)
+		g.Gate, g.failures = was, was.Failures
+		d.arm(g, now, wall)
 	})
 }
 

@@ -55,8 +55,9 @@ func (d *Dispatcher) entered(s store.Lane, place uint64) {
 		q := d.queue(s.Queue())
 		q.lanes++
 		l.band, l.share, l.place = q.band(s.Priority()), q.share(s.FairnessKey()), place
-		l.share.lanes++
-		l.share.time = max(l.share.time, q.virtual)
+		if l.share.lanes++; l.share.lanes == 1 {
+			l.share.time = max(l.share.time, q.virtual)
+		}
 		l.stand(&l.band.turns)
 	} else if place < l.place {
 		l.moved(place)
@@ -123,6 +124,48 @@ func (m *matcher) hang(l *lane) {
 	}
 	l.stand(&h.turns)
 	m.d.decided(l)
+	if h.tried != nil {
+		h.contend()
+		m.d.freed = append(m.d.freed, h.key) // it may be this one's turn
+	}
+}
+
+// contend has the key of the lane that is tried remember that lanes of others hang there.
+func (h *hook) contend() {
+	s := h.tried.share
+	if len(h.turns) == 0 || len(h.turns) == 1 && h.turns[0].share == s {
+		return
+	}
+	if s.tried == nil {
+		s.tried = map[*hook]struct{}{}
+	}
+	s.tried[h] = struct{}{}
+}
+
+// try lets a lane of the hook stand in its band.
+func (h *hook) try(l *lane) {
+	l.hook, h.tried = h, l
+	l.stand(&l.band.turns)
+	h.contend()
+}
+
+// outrun takes the lane that is tried back if it has become the turn of another one that hangs there.
+func (h *hook) outrun() bool {
+	l := h.tried
+	if len(h.turns) == 0 || compareShares(h.turns[0].share, l.share) >= 0 {
+		return false
+	}
+	h.untry()
+	l.stand(&h.turns)
+	return true
+}
+
+// untry ends a try.
+func (h *hook) untry() {
+	if s := h.tried.share; s != nil {
+		delete(s.tried, h)
+	}
+	h.tried.hook, h.tried = nil, nil
 }
 
 // tidy forgets a hook that nothing hangs on.
@@ -150,7 +193,7 @@ func (h *hook) tidy() {
 // decided ends a lane's try: it got a run, hangs, or is empty. The next one of its hook may be tried.
 func (d *Dispatcher) decided(l *lane) {
 	if h := l.hook; h != nil {
-		l.hook, h.tried = nil, nil
+		h.untry()
 		d.freed = append(d.freed, h.key)
 		h.tidy()
 	}

@@ -38,7 +38,7 @@ type matcher struct {
 	changes []store.Change
 	claims  int
 	failed  bool
-	written int // gates
+	wrote   []*gate
 }
 
 // cursor walks down one lane.
@@ -85,11 +85,11 @@ func (o *order) Pop() any {
 func (d *Dispatcher) Match(tx store.Tx) error {
 	m := matcher{d: d, tx: tx, now: tx.Now(), clock: d.now()}
 	m.writeGates()
-	if err := m.match(); err != nil {
-		return err
+	err := m.match()
+	if err != nil {
+		m.unwriteGates()
 	}
-	m.wroteGates()
-	return nil
+	return err
 }
 
 func (m *matcher) match() error {
@@ -132,9 +132,7 @@ func (m *matcher) begin() bool {
 		}
 	}
 	d.proposed = d.proposed[:0]
-	if len(d.loosened) > 0 {
-		m.loosen()
-	}
+	m.loosen()
 	m.review()
 	m.tryFreed()
 	for _, q := range d.active {
@@ -150,18 +148,42 @@ func (m *matcher) begin() bool {
 	return len(m.queues) > 0
 }
 
-// loosen has the lanes looked at that hang on keys of limits whose policy has changed.
+// loosen follows changes of policies: lanes that hang on keys of such limits are looked at.
 func (m *matcher) loosen() {
 	d := m.d
 	for name := range d.loosened {
 		m.tx.EachKey(name, func(k *store.Key) { d.gaveBack([]store.KeyUse{{Key: k}}) })
+		r := rates{}
+		if l := m.tx.Limit(name); l != nil {
+			r = rates{l.Policy.Rate, l.Policy.Rates}
+		}
+		d.rated(store.GateName{Limit: name}, r)
+	}
+	for name := range d.rewritten {
+		r := rates{}
+		known := m.tx.Queue(name)
+		if known != nil {
+			r.all = known.Policy.Rate
+		}
+		d.rated(store.GateName{Name: name}, r)
+		if q := d.queues[name]; q != nil && known != nil {
+			q.policy = known.Policy
+		}
+	}
+	clear(d.rewritten)
+	if len(d.loosened) == 0 {
+		return
 	}
 	for of, g := range d.gates.all {
-		if _, changed := d.loosened[of.Limit]; !changed || g.TripTime.IsZero() {
+		if _, changed := d.loosened[of.Limit]; !changed || g.Open() {
 			continue
 		}
-		if l := m.tx.Limit(of.Limit); l == nil || l.Policy.Breaker.Failures == 0 {
+		l := m.tx.Limit(of.Limit)
+		if l == nil || l.Policy.Breaker.Failures == 0 {
 			d.reset(g)
+		}
+		if l == nil {
+			d.unthrottle(g)
 		}
 	}
 	clear(d.loosened)
@@ -214,7 +236,14 @@ func (m *matcher) tryFreed() {
 		d.freed[len(d.freed)-1] = nil
 		d.freed = d.freed[:len(d.freed)-1]
 		for h, _ := k.Mark.(*hook); h != nil; h = h.next {
-			if h.tried != nil || len(h.turns) == 0 {
+			if h.tried != nil {
+				band := h.tried.band
+				if !h.outrun() {
+					continue
+				}
+				m.look(band)
+			}
+			if len(h.turns) == 0 {
 				continue
 			}
 			l := h.turns.first()
@@ -225,8 +254,7 @@ func (m *matcher) tryFreed() {
 				m.reserve(l)
 				continue
 			}
-			l.hook, h.tried = h, l
-			l.stand(&l.band.turns)
+			h.try(l)
 			m.look(l.band)
 			d.activate(l.band.queue)
 		}
@@ -342,15 +370,19 @@ func (m *matcher) assign() (short *lane) {
 		if len(c.heads) > 0 {
 			l.moved(c.heads[0].ReadySeq)
 		}
-		m.turned(b.queue)
+		m.turned(l)
 		m.look(b)
 	}
 	return nil
 }
 
-// turned has the queue's bands looked at whose first lane may be another one, now that a fairness key took a turn.
-func (m *matcher) turned(q *queue) {
-	for _, b := range q.bands {
+// turned has looked at what may be the turn of others now that the lane's fairness key took one: the bands of its queue, and
+// the hooks that let one of its lanes be tried.
+func (m *matcher) turned(l *lane) {
+	for h := range l.share.tried {
+		m.d.freed = append(m.d.freed, h.key)
+	}
+	for _, b := range l.band.queue.bands {
 		if b != nil && b.at >= 0 && len(b.turns) > 1 {
 			m.look(b)
 		}

@@ -43,7 +43,7 @@ var anyStep = rapid.Custom(func(r *rapid.T) step {
 			"submit", "submit", "pass", "pass", "connect", "demand", "take", "take", "take", "report", "report",
 			"finish", "finish", "finish", "take unseen", "lose", "cut", "crash", "forget", "finish unheard",
 			"claim", "claim", "cancelled claim", "repeated claim", "beat", "end", "end", "interrupt", "drain", "stall", "restart", "limit",
-			"update", "update",
+			"update", "update", "gate", "gate", "open",
 		}).Draw(r, "what"),
 		A: rapid.IntRange(0, 9).Draw(r, "a"), B: rapid.IntRange(0, 9).Draw(r, "b"),
 	}
@@ -76,6 +76,9 @@ func live(t *testing.T, steps []step) (err error) {
 		w.now = fmt.Sprintf("step %d, %+v", i, s)
 		w.play(s)
 		w.checkLimits()
+		if err := w.d.CheckTurns(); err != nil {
+			w.fatalf("%v", err)
+		}
 		watch.check()
 	}
 	w.now = "in the end"
@@ -193,6 +196,10 @@ func (w *world) play(s step) {
 		w.interruptSome(s)
 	case "update":
 		w.updateSome(s)
+	case "gate":
+		w.gateSome(s)
+	case "open":
+		w.d.OpenGate([]store.GateName{{Name: "a"}, {Name: "b"}, {Limit: "l"}, {Limit: "m"}, {Limit: "m", Name: "k"}}[s.A%5])
 	case "restart":
 		for _, p := range w.processes {
 			p.stream = nil
@@ -436,6 +443,18 @@ func (w *world) interruptSome(s step) {
 	if !w.job(seq).State.Terminal() {
 		w.interrupt(seq, job.LevelRetry)
 	}
+}
+
+// gateSome gives a queue or a limit a rate, a breaker and weights, or takes them away.
+func (w *world) gateSome(s step) {
+	rate := []job.Rate{{}, {Permits: 1, Period: time.Second, Burst: 2}, {Permits: 10, Period: time.Second, Burst: 2}, {}}[s.B%4]
+	breaker := []job.Breaker{{}, {Failures: 1, RetryIn: 5 * time.Second}, {Failures: 2, RetryIn: 3 * time.Second}}[s.B%3]
+	if s.A%2 == 0 {
+		w.bound(randomLimits[s.A/2%2], job.LimitPolicy{Max: 2, Rate: rate, Breaker: breaker})
+		return
+	}
+	weights := job.NewWeights([]job.KeyWeight{{Key: "x", Weight: uint32(1 + s.B)}}) //nolint:gosec // small
+	w.policed(randomQueues[s.A/2%3], job.Policy{Rate: rate, Breaker: breaker, Weights: weights})
 }
 
 // updateSome gives a job that has not ended another band, limits and timeout, or has one that waits start later.

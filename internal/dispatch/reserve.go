@@ -37,6 +37,15 @@ func (d *Dispatcher) keptFrom(l *lane, k *store.Key) uint64 {
 	return 0
 }
 
+// permitsFrom is keptFrom of permits: they are kept once nothing but permits is missing.
+func (d *Dispatcher) permitsFrom(l *lane, k *store.Key) uint64 {
+	r := d.reserved[k]
+	if r == nil || r.lane == l || slices.ContainsFunc(r.lane.Keys(), func(u store.KeyUse) bool { return u.Key.Room() < uint64(u.Units) }) {
+		return 0
+	}
+	return r.lane.units(k)
+}
+
 // units is how many units of the key the lane takes.
 func (l *lane) units(k *store.Key) uint64 {
 	for _, u := range l.Keys() {
@@ -89,12 +98,12 @@ func (m *matcher) startable(l *lane) bool {
 	})
 }
 
-// shut reports whether the key's gate keeps the lane for longer than what is kept for it may be idle.
+// shut reports whether the key's gate is closed for longer than what is kept for the lane may be idle.
 func (m *matcher) shut(u store.KeyUse) bool {
 	if !m.d.gated(u.Key) {
 		return false
 	}
-	n, after := m.through(gateOf(u.Key), rateOf(u.Key), uint64(u.Units))
+	n, after := m.through(gateOf(u.Key), job.Rate{}, uint64(u.Units)) // permits come
 	return n < uint64(u.Units) && (after == 0 || after > int64(reserveGrace))
 }
 

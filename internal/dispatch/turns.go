@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"container/heap"
 	"math/bits"
 
@@ -20,8 +21,9 @@ type share struct {
 	running   uint64 // live runs
 	lanes     int    // with READY jobs
 	weight    uint64
-	time      uint64 // virtual, in turnUnits
-	contested *party // its parties that others stand beside
+	time      uint64             // virtual, in turnUnits
+	contested *party             // its parties that others stand beside
+	tried     map[*hook]struct{} // hooks with lanes of other keys that have let one of its lanes into its band; nil: none
 }
 
 // turnUnit is the virtual time of a turn at weight one. Even of the largest weight a turn takes some.
@@ -112,18 +114,17 @@ type party struct {
 
 func (t turns) Len() int { return len(t) }
 func (t turns) Less(i, j int) bool {
-	a, b := t[i].share, t[j].share
-	aHigh, aLow := bits.Mul64(a.running, b.weight)
-	bHigh, bLow := bits.Mul64(b.running, a.weight)
-	switch {
-	case aHigh != bHigh:
-		return aHigh < bHigh
-	case aLow != bLow:
-		return aLow < bLow
-	case a.time != b.time:
-		return a.time < b.time
+	if c := compareShares(t[i].share, t[j].share); c != 0 {
+		return c < 0
 	}
 	return t[i].lanes[0].place < t[j].lanes[0].place
+}
+
+// compareShares is negative if it is the turn of a before it is that of b.
+func compareShares(a, b *share) int {
+	aHigh, aLow := bits.Mul64(a.running, b.weight)
+	bHigh, bLow := bits.Mul64(b.running, a.weight)
+	return cmp.Or(cmp.Compare(aHigh, bHigh), cmp.Compare(aLow, bLow), cmp.Compare(a.time, b.time))
 }
 
 func (t turns) Swap(i, j int) {

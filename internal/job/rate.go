@@ -89,13 +89,15 @@ const (
 	VerdictFailure                // it is not
 )
 
-// Verdict of an ended run: a success, or a failure of any class but MALFORMED, which is the payload's, or a worker that was
-// lost. What was stopped, given back or never begun says nothing.
+// Verdict of an ended run: a success, or a failure of any class but MALFORMED, which is the payload's, a timeout, or a worker
+// that was lost. What was stopped, given back or never begun says nothing.
 func (r *Run) Verdict() Verdict {
 	switch {
 	case r.State == RunSucceeded:
 		return VerdictSuccess
-	case r.State == RunLost, r.State == RunFailed && r.Failure != nil && r.Failure.Class != Malformed:
+	case r.Interrupt != nil && r.Interrupt.Source != SourceTimeout: // which may be why
+		return VerdictNone
+	case r.State == RunLost, r.Failure != nil && r.Failure.Class != Malformed:
 		return VerdictFailure
 	default:
 		return VerdictNone

@@ -162,7 +162,7 @@ func (x *Rate) GetBurst() uint32 {
 
 // CircuitBreaker closes a gate after failures in a row, so that jobs wait and no attempt is burnt while what they need is down.
 // After a while one run tries: its success opens the gate, its failure keeps it closed for as long again. Any failure counts but
-// MALFORMED, and so does a run whose worker was lost; a success makes the count begin anew.
+// MALFORMED, timeouts too, and so does a run whose worker was lost; what ends under an interrupt does not. A success makes the count begin anew.
 type CircuitBreaker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many failures in a row close it, 1 to 1,000.
