@@ -176,6 +176,9 @@ func (s *Server) setHealth(status healthv1.HealthCheckResponse_ServingStatus) {
 // nil otherwise.
 func (s *Server) Serve(ctx context.Context, g, h net.Listener) error {
 	failed := make(chan error, 2)
+	// Before the first call can come: all that serving needs is there, and the listeners are open.
+	s.setHealth(healthv1.HealthCheckResponse_SERVING)
+	s.ready.Store(true)
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := s.grpc.Serve(g); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
@@ -189,9 +192,6 @@ func (s *Server) Serve(ctx context.Context, g, h net.Listener) error {
 			}
 		})
 	}
-	s.setHealth(healthv1.HealthCheckResponse_SERVING)
-	s.ready.Store(true)
-
 	var err error
 	select {
 	case <-s.stopped:
