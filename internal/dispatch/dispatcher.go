@@ -78,10 +78,11 @@ type Dispatcher struct {
 	zombies   map[uint64]*zombie
 	queues    map[string]*queue
 	active    []*queue
-	cursors   []*cursor           // for the next match
-	freed     []*store.Key        // with hooks, and maybe with room
-	loosened  map[string]struct{} // limits whose policy has changed
-	rewritten map[string]struct{} // queues whose policy has
+	looked    []cursor              // for the next match
+	given     map[*store.Key]uint64 // units that the match under way is about to give
+	freed     []*store.Key          // that lanes hang on, and maybe with room
+	loosened  map[string]struct{}   // limits whose policy has changed
+	rewritten map[string]struct{}   // queues whose policy has
 	reserved  map[*store.Key]*reservation
 	gates     gates
 	reviewing bool // the next match looks at all of them
@@ -120,7 +121,7 @@ func New(st store.Store, log *slog.Logger) (*Dispatcher, error) {
 	d := &Dispatcher{
 		store: st, log: log, tokens: t, origin: time.Now(),
 		look: make(chan struct{}, 1), pokes: make(chan struct{}, 1), tellings: make(chan struct{}, 1),
-		runs: map[uint64]*run{}, zombies: map[uint64]*zombie{}, queues: map[string]*queue{}, loosened: map[string]struct{}{}, rewritten: map[string]struct{}{}, reserved: map[*store.Key]*reservation{},
+		runs: map[uint64]*run{}, zombies: map[uint64]*zombie{}, queues: map[string]*queue{}, loosened: map[string]struct{}{}, rewritten: map[string]struct{}{}, given: map[*store.Key]uint64{}, reserved: map[*store.Key]*reservation{},
 		gates: gates{all: map[store.GateName]*gate{}, emptied: map[store.GateName]int64{}, rates: map[store.GateName]rates{}}, workers: map[job.ID]*worker{},
 		sessions: map[*Session]struct{}{}, polls: map[*claim]struct{}{}, claims: map[claimKey]*claim{},
 		followers: map[uint64]map[*follower]struct{}{},

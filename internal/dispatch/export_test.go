@@ -92,7 +92,7 @@ func (t *turns) check() error {
 			return fmt.Errorf("key %q stands behind %q", p.share.key, (*t)[(i-1)/2].share.key)
 		}
 		for k, l := range p.lanes {
-			if l.at != k || l.in != p || l.share != p.share || k > 0 && p.lanes.Less(k, (k-1)/2) {
+			if int(l.at) != k || l.in != p || l.share != p.share || k > 0 && p.lanes.Less(k, (k-1)/2) {
 				return fmt.Errorf("lane %d of key %q is not in its place", k, p.share.key)
 			}
 		}

@@ -9,18 +9,23 @@ import (
 const bands = int(job.VeryHigh) / int(job.VeryLow)
 
 // lane is a lane of the store that has READY jobs. It stands in its band if its jobs may fit, or hangs on a key that has
-// no room for them; one whose jobs are all gone stands nowhere.
+// no room for them; one whose jobs are all gone stands nowhere. There may be millions.
 type lane struct {
 	store.Lane
-	band   *band
-	share  *share
-	place  uint64  // of its first job, or less
-	in     *party  // where it stands; nil: nowhere
-	at     int     // in there
-	hook   *hook   // that let it into its band, to be tried
-	cursor *cursor // of the match under way; nil: it has not been looked at
-	since  int64   // since when its jobs have been found not to fit; 0: they have not
+	share  *share // nil: its jobs are all gone
+	place  uint64 // of its first job, or less
+	in     *party // where it stands; nil: nowhere; alone: it is the only one that hangs on a key
+	hook   *hook  // that let it into its band, to be tried
+	since  int64  // since when its jobs have been found not to fit; 0: they have not
+	at     int32  // in the party
+	cursor int32  // its number in the match under way; 0: it has not been looked at
 }
+
+// alone is where a lane stands that is the only one that hangs on a key and is that one's mark itself.
+var alone = &party{}
+
+// band is where the lane's jobs are to start.
+func (l *lane) band() *band { return l.share.queue.band(l.Priority()) }
 
 // band holds the lanes of a queue and priority whose jobs may fit.
 type band struct {
@@ -51,27 +56,29 @@ func (d *Dispatcher) entered(s store.Lane, place uint64) {
 		l = &lane{Lane: s}
 		s.SetMark(l)
 	}
-	if l.band == nil {
+	if l.share == nil {
 		q := d.queue(s.Queue())
 		q.lanes++
-		l.band, l.share, l.place = q.band(s.Priority()), q.share(s.FairnessKey()), place
+		l.share, l.place = q.share(s.FairnessKey()), place
 		if l.share.lanes++; l.share.lanes == 1 {
 			l.share.time = max(l.share.time, q.virtual)
 		}
-		l.stand(&l.band.turns)
+		l.stand(&l.band().turns)
 	} else if place < l.place {
 		l.moved(place)
 	}
-	d.activate(l.band.queue)
+	d.activate(l.share.queue)
 }
 
 // left follows a job that left a lane.
 func (d *Dispatcher) left(s store.Lane) {
 	l, _ := s.Mark().(*lane)
-	if l == nil || l.band == nil || s.Len() > 0 {
+	if l == nil || l.share == nil || s.Len() > 0 {
 		return
 	}
-	if h := hookOf(l); h != nil {
+	if l.in == alone {
+		l.unhang()
+	} else if h := hookOf(l); h != nil {
 		l.stand(nil)
 		d.freed = append(d.freed, h.key) // another one is its first
 		h.tidy()
@@ -80,17 +87,27 @@ func (d *Dispatcher) left(s store.Lane) {
 	d.decided(l)
 	d.unreserve(l)
 	l.since = 0
-	q := l.band.queue
+	q := l.share.queue
 	q.lanes--
 	l.share.lanes--
 	l.share.tidy()
-	l.band, l.share = nil, nil
+	l.share = nil
 	d.forget(q)
 }
 
-// hookOf is the hook that the lane hangs on; nil if it stands in its band, or nowhere.
+// unhang takes a lane that hangs alone from its key.
+func (l *lane) unhang() {
+	for _, u := range l.Keys() {
+		if u.Key.Mark == l {
+			u.Key.Mark = nil
+		}
+	}
+	l.in = nil
+}
+
+// hookOf is the hook that the lane hangs on; nil if it hangs alone, stands in its band, or nowhere.
 func hookOf(l *lane) *hook {
-	if l.in == nil || l.stands(&l.band.turns) {
+	if l.in == nil || l.in == alone || l.stands(&l.band().turns) {
 		return nil
 	}
 	for _, u := range l.Keys() {
@@ -113,21 +130,38 @@ func (m *matcher) hang(l *lane) {
 	if !full {
 		return // what was not free was kept for a younger one
 	}
-	first, _ := u.Key.Mark.(*hook)
-	h := first
-	for h != nil && (h.band != l.band || h.units != u.Units) {
-		h = h.next
+	if u.Key.Mark == nil {
+		l.stand(nil)
+		l.in, u.Key.Mark = alone, l
+		m.d.decided(l)
+		return
 	}
-	if h == nil {
-		h = &hook{key: u.Key, band: l.band, units: u.Units, next: first}
-		u.Key.Mark = h
+	if other, ok := u.Key.Mark.(*lane); ok {
+		units := other.units(u.Key)
+		other.unhang()
+		other.stand(&hookFor(u.Key, other, uint32(units)).turns)
 	}
+	h := hookFor(u.Key, l, u.Units)
 	l.stand(&h.turns)
 	m.d.decided(l)
 	if h.tried != nil {
 		h.contend()
 		m.d.freed = append(m.d.freed, h.key) // it may be this one's turn
 	}
+}
+
+// hookFor returns the hook of a key for lanes like this one, making it if there is none.
+func hookFor(k *store.Key, l *lane, units uint32) *hook {
+	band := l.band()
+	first, _ := k.Mark.(*hook)
+	for h := first; h != nil; h = h.next {
+		if h.band == band && h.units == units {
+			return h
+		}
+	}
+	h := &hook{key: k, band: band, units: units, next: first}
+	k.Mark = h
+	return h
 }
 
 // contend has the key of the lane that is tried remember that lanes of others hang there.
@@ -145,7 +179,7 @@ func (h *hook) contend() {
 // try lets a lane of the hook stand in its band.
 func (h *hook) try(l *lane) {
 	l.hook, h.tried = h, l
-	l.stand(&l.band.turns)
+	l.stand(&l.band().turns)
 	h.contend()
 }
 

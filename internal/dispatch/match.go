@@ -33,8 +33,7 @@ type matcher struct {
 	opened  []*queue // those of them that are not paused and have room for more runs
 	due     []*band  // whose first lane has to be looked at
 	order   order
-	looked  []*lane      // that have a cursor
-	given   []*store.Key // of which it gives units
+	looked  []cursor // of the lanes that it looks at
 	changes []store.Change
 	claims  int
 	failed  bool
@@ -43,6 +42,7 @@ type matcher struct {
 
 // cursor walks down one lane.
 type cursor struct {
+	lane    *lane
 	heads   []*job.Job // what is left of the last chunk
 	chunk   int        // the size of the next
 	skipped int        // heads that were passed: the next chunk brings them again
@@ -83,7 +83,7 @@ func (o *order) Pop() any {
 
 // Match is part of [store.Observer]: ready jobs meet room.
 func (d *Dispatcher) Match(tx store.Tx) error {
-	m := matcher{d: d, tx: tx, now: tx.Now(), clock: d.now()}
+	m := matcher{d: d, tx: tx, now: tx.Now(), clock: d.now(), looked: d.looked}
 	m.writeGates()
 	err := m.match()
 	if err != nil {
@@ -235,9 +235,12 @@ func (m *matcher) tryFreed() {
 		k := d.freed[len(d.freed)-1]
 		d.freed[len(d.freed)-1] = nil
 		d.freed = d.freed[:len(d.freed)-1]
+		if l, ok := k.Mark.(*lane); ok {
+			m.tryAlone(l, k)
+		}
 		for h, _ := k.Mark.(*hook); h != nil; h = h.next {
 			if h.tried != nil {
-				band := h.tried.band
+				band := h.band
 				if !h.outrun() {
 					continue
 				}
@@ -255,15 +258,28 @@ func (m *matcher) tryFreed() {
 				continue
 			}
 			h.try(l)
-			m.look(l.band)
-			d.activate(l.band.queue)
+			m.look(h.band)
+			d.activate(h.band.queue)
 		}
 	}
 }
 
+// tryAlone lets the only lane that hangs on a key stand in its band, if its jobs fit.
+func (m *matcher) tryAlone(l *lane, k *store.Key) {
+	if !m.fits(l, store.KeyUse{Key: k, Units: uint32(l.units(k))}) {
+		m.reserve(l)
+		return
+	}
+	l.unhang()
+	b := l.band()
+	l.stand(&b.turns)
+	m.look(b)
+	m.d.activate(b.queue)
+}
+
 // fill brings the lane's next heads.
 func (m *matcher) fill(l *lane) error {
-	c := l.cursor
+	c := m.cursor(l)
 	n := c.skipped + c.chunk
 	heads, err := m.tx.Heads(l.Lane, n)
 	if err != nil {
@@ -284,14 +300,15 @@ func (m *matcher) settle(b *band) (short *lane) {
 			m.hang(l)
 			continue
 		}
-		c := l.cursor
+		c := m.cursor(l)
 		if c == nil {
-			c = m.cursor()
-			if c.chunk = chunkMin; len(l.Keys()) > 0 {
-				c.chunk = chunkKeyed
+			chunk := chunkMin
+			if len(l.Keys()) > 0 {
+				chunk = chunkKeyed
 			}
-			l.cursor = c
-			m.looked = append(m.looked, l)
+			m.looked = append(m.looked, cursor{lane: l, chunk: chunk})
+			l.cursor = int32(len(m.looked))
+			c = m.cursor(l)
 		}
 		switch {
 		case len(c.heads) == 0 && !c.empty && c.skipped < skipsMax:
@@ -311,15 +328,12 @@ func (m *matcher) settle(b *band) (short *lane) {
 	return nil
 }
 
-// cursor returns a fresh cursor.
-func (m *matcher) cursor() *cursor {
-	free := m.d.cursors
-	if len(free) == 0 {
-		return &cursor{}
+// cursor returns the lane's cursor, valid until another lane gets one; nil if it has none.
+func (m *matcher) cursor(l *lane) *cursor {
+	if l.cursor == 0 {
+		return nil
 	}
-	c := free[len(free)-1]
-	m.d.cursors = free[:len(free)-1]
-	return c
+	return &m.looked[l.cursor-1]
 }
 
 // full tells the first of the lane's keys that has no room for a job; false if all have.
@@ -357,7 +371,7 @@ func (m *matcher) assign() (short *lane) {
 			continue
 		}
 		l := b.turns.first()
-		c := l.cursor
+		c := m.cursor(l)
 		if _, full := m.full(l); full || c == nil || len(c.heads) == 0 || c.heads[0].ReadySeq != l.place {
 			m.look(b) // what it was ranked by is no longer so
 			continue
@@ -382,7 +396,7 @@ func (m *matcher) turned(l *lane) {
 	for h := range l.share.tried {
 		m.d.freed = append(m.d.freed, h.key)
 	}
-	for _, b := range l.band.queue.bands {
+	for _, b := range l.share.queue.bands {
 		if b != nil && b.at >= 0 && len(b.turns) > 1 {
 			m.look(b)
 		}
@@ -405,7 +419,7 @@ func (q *queue) pick(j *job.Job, now time.Time) *pool {
 // if neither is possible, which only a bug can cause: that job must not stand in the way of the others.
 func (m *matcher) give(l *lane, j *job.Job, p *pool) bool {
 	m.claims++
-	q := l.band.queue
+	q := l.share.queue
 	to := p.to
 	to.Fence = m.tx.NextFence()
 	to.Lease, to.LostContact = job.LeaseOf(j.Spec, q.policy), q.policy.LostContact
@@ -430,17 +444,14 @@ func (m *matcher) give(l *lane, j *job.Job, p *pool) bool {
 
 // take counts what a run of the lane takes.
 func (m *matcher) take(l *lane, fence uint64) {
-	q := l.band.queue
+	q := l.share.queue
 	q.room--
 	m.pass(store.GateName{Name: q.name}, q.policy.Rate, 1, fence)
 	for _, u := range l.Keys() {
 		if m.d.gated(u.Key) {
 			m.pass(gateOf(u.Key), rateOf(u.Key), uint64(u.Units), fence)
 		}
-		if u.Key.Given == 0 {
-			m.given = append(m.given, u.Key)
-		}
-		u.Key.Given += uint64(u.Units)
+		m.d.given[u.Key] += uint64(u.Units)
 	}
 	m.d.decided(l)
 	m.d.unreserve(l)
@@ -482,22 +493,26 @@ func (m *matcher) end() {
 		b.due = false
 	}
 	stray := len(d.active) > 0 // queues that this match did not open
-	for _, l := range m.looked {
-		if l.band != nil && (l.cursor.skipped > 0 || m.failed) {
+	for _, c := range m.looked {
+		l := c.lane
+		if l.cursor = 0; l.share == nil {
+			continue
+		}
+		if c.skipped > 0 || m.failed {
 			l.moved(min(l.place, l.First())) // what was passed stands before what was looked at last
 		}
-		*l.cursor = cursor{}
-		d.cursors, l.cursor = append(d.cursors, l.cursor), nil
-		if l.band != nil && l.in == nil {
-			l.stand(&l.band.turns)
+		if l.in == nil {
+			l.stand(&l.band().turns)
 		}
 	}
-	for _, k := range m.given {
-		k.Given = 0
-		if m.failed { // what its runs would have taken is free
+	clear(m.looked)
+	d.looked = m.looked[:0]
+	if m.failed { // what its runs would have taken is free
+		for k := range d.given {
 			d.gaveBack([]store.KeyUse{{Key: k}})
 		}
 	}
+	clear(d.given)
 	for _, q := range m.opened {
 		q.open = false
 		if q.room == 0 {

@@ -23,7 +23,7 @@ const reserveGrace = 10 * time.Second
 
 // roomFor is how many more units of the key the lane may take: all there are but those kept for another one.
 func (d *Dispatcher) roomFor(l *lane, k *store.Key) uint64 {
-	room := k.Room()
+	room := k.Room(d.given[k])
 	return room - min(room, d.keptFrom(l, k))
 }
 
@@ -40,7 +40,7 @@ func (d *Dispatcher) keptFrom(l *lane, k *store.Key) uint64 {
 // permitsFrom is keptFrom of permits: they are kept once nothing but permits is missing.
 func (d *Dispatcher) permitsFrom(l *lane, k *store.Key) uint64 {
 	r := d.reserved[k]
-	if r == nil || r.lane == l || slices.ContainsFunc(r.lane.Keys(), func(u store.KeyUse) bool { return u.Key.Room() < uint64(u.Units) }) {
+	if r == nil || r.lane == l || slices.ContainsFunc(r.lane.Keys(), func(u store.KeyUse) bool { return u.Key.Room(d.given[u.Key]) < uint64(u.Units) }) {
 		return 0
 	}
 	return r.lane.units(k)
@@ -85,7 +85,7 @@ func (m *matcher) reserve(l *lane) {
 // startable reports whether the lane's jobs may start once their keys are free: somebody serves their queue, which is not
 // paused and may have more runs, no maximum was lowered under what they take, and no gate is closed for long.
 func (m *matcher) startable(l *lane) bool {
-	q := l.band.queue
+	q := l.share.queue
 	if q.seats == 0 {
 		return false
 	}
@@ -119,7 +119,7 @@ func (m *matcher) review() {
 		switch l := r.lane; {
 		case !m.startable(l):
 			d.unreserve(l)
-		case !l.stands(&l.band.turns):
+		case !l.stands(&l.band().turns):
 			r.free = 0
 		case r.free == 0:
 			r.free = m.clock

@@ -226,12 +226,12 @@ func (h laneHeap) Len() int           { return len(h) }
 func (h laneHeap) Less(i, j int) bool { return h[i].place < h[j].place }
 func (h laneHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].at, h[j].at = i, j
+	h[i].at, h[j].at = int32(i), int32(j)
 }
 
 func (h *laneHeap) Push(x any) {
 	l := x.(*lane) //nolint:errcheck,forcetypeassert // of container/heap
-	l.at = len(*h)
+	l.at = int32(len(*h))
 	*h = append(*h, l)
 }
 
@@ -257,7 +257,7 @@ func (l *lane) stand(in *turns) {
 			p.turns.leave(p) // while it has its lane, by which it is compared
 			p.lanes = nil
 		} else {
-			heap.Remove(&p.lanes, l.at)
+			heap.Remove(&p.lanes, int(l.at))
 			heap.Fix(p.turns, p.at)
 		}
 	}
@@ -277,8 +277,8 @@ func (l *lane) stand(in *turns) {
 // moved restores the order after the lane's place changed.
 func (l *lane) moved(place uint64) {
 	l.place = place
-	if p := l.in; p != nil {
-		heap.Fix(&p.lanes, l.at)
+	if p := l.in; p != nil && p != alone {
+		heap.Fix(&p.lanes, int(l.at))
 		heap.Fix(p.turns, p.at)
 	}
 }

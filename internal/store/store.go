@@ -208,10 +208,9 @@ type Key struct {
 	Limit         *KeyLimit
 	Name          string
 	Live, Zombies uint64 // units that live runs and zombies have
-	Waiting       uint64 // READY jobs that name it
-	Refs          int    // the store's own: the lanes, live runs and zombies that name the key
+	Waiting       uint32 // READY jobs that name it
+	Refs          uint32 // the store's own: the lanes, live runs and zombies that name the key
 	Mark          any    // the observer's own
-	Given         uint64 // the observer's own: units that it is about to give
 }
 
 // KeyLimit is a limit as its keys see it.
@@ -220,12 +219,12 @@ type KeyLimit struct {
 	Policy *job.LimitPolicy // in force; nil: the limit was deleted
 }
 
-// Room is how many more units may be given.
-func (k *Key) Room() uint64 {
+// Room is how many more units may be given, if so many are about to be.
+func (k *Key) Room(given uint64) uint64 {
 	if k.Limit.Policy == nil {
 		return math.MaxUint64
 	}
-	return k.Limit.Policy.Room(k.Name, k.Live+k.Given, k.Zombies)
+	return k.Limit.Policy.Room(k.Name, k.Live+given, k.Zombies)
 }
 
 // KeyUsage is what a key is at the moment.

@@ -216,14 +216,13 @@ func (s *Store) stepOf(c *store.Change) step {
 		st.new = c.New.State
 	}
 	if st.old == job.Ready {
-		st.from, _ = s.state.laneOf(q, c.Old)
+		st.from = s.state.laneOf(q, c.Old)
 		c.Left = st.from
 		s.touch(st.from)
 	}
 	if st.new == job.Ready {
-		var hash uint64
-		if st.to, hash = s.state.laneOf(q, c.New); st.to == nil {
-			st.to = s.state.makeLane(q, c.New, hash)
+		if st.to = s.state.laneOf(q, c.New); st.to == nil {
+			st.to = s.state.makeLane(q, c.New)
 			s.building.born = append(s.building.born, st.to)
 		}
 		c.Entered = st.to
@@ -263,8 +262,8 @@ func unfinished(s job.State) int64 {
 
 // touch notes that the lane has something to write down with the batch.
 func (s *Store) touch(l *lane) {
-	if !l.touched {
-		l.touched = true
+	if !l.is(laneTouched) {
+		l.flags |= laneTouched
 		s.building.lanes = append(s.building.lanes, l)
 	}
 }
@@ -421,8 +420,8 @@ func (s *Store) begin(number uint64) {
 
 func (s *Store) writeLanes() {
 	for _, l := range s.building.lanes {
-		l.touched = false
-		if l.dead {
+		l.flags &^= laneTouched
+		if l.is(laneDead) {
 			continue
 		}
 		s.state.changed[l] = struct{}{}
@@ -434,11 +433,11 @@ func (s *Store) writeLanes() {
 			s.set(segmentKey(l.number, w.batch[n-1].ready), appendSegment(nil, w.batch))
 			clear(w.batch)
 			w.batch = w.batch[:0]
-			l.written = true
+			l.flags |= laneStored
 		}
 		for _, e := range w.again {
 			s.set(segmentKey(l.number, e.ready), appendSegment(nil, []entry{e}))
-			l.written = true
+			l.flags |= laneStored
 		}
 		w.again = nil
 	}
@@ -452,8 +451,8 @@ func (s *Store) writeCommit() {
 		born: b.born, named: b.named,
 	}
 	for _, l := range b.lanes {
-		if l.moved && !l.dead {
-			l.moved = false
+		if l.is(laneMoved) && !l.is(laneDead) {
+			l.flags &^= laneMoved
 			c.fronts = append(c.fronts, front{lane: l.number, pos: l.front()})
 		}
 	}

@@ -23,27 +23,34 @@ var (
 // lane is a line of READY jobs, in the order of their ready sequences. All of it is on disk, in segments from front on;
 // memory holds a window of its front, and the jobs that came back to it. One of jobs that take something or have a fairness
 // key is a passing lane: it lives while it has jobs, and its number is never used again.
+//
+// There may be millions of passing lanes, so one is small: a byte for its flags, and no second copy of what its key knows.
 type lane struct {
 	number   uint64
-	queue    *queue
-	keys     []store.KeyUse
+	tenant   *tenant
+	one      [1]store.KeyUse // what its jobs take, if that is of one key
+	more     *[]store.KeyUse // if it is of several
 	priority job.Priority
-	fairness string
-	touched  bool    // the batch under construction has something of the lane to write down
-	moved    bool    // the front moved since it was last written down
-	listed   bool    // the directory on disk has it
-	dead     bool    // it ended with its last job
-	written  bool    // it has had segments
-	gone     int     // jobs that left it since its segments were trimmed
+	flags    laneFlags
+	gone     uint16  // jobs that left it since its segments were trimmed, up to trimAfter
+	count    uint32  // READY jobs in the lane
 	window   *window // nil: memory holds nothing of it
 	pos      uint64  // the first ready sequence that memory does not cover: where a refill goes on
 	tail     uint64  // the highest ready sequence the lane ever had
 	trimmed  uint64  // places before this one are in segments of their own, or gone
-	count    int     // READY jobs in the lane
-	hash     uint64  // of what its jobs take
-	next     *lane   // another one of the queue with the same hash
 	mark     any
 }
+
+type laneFlags uint8
+
+const (
+	laneTouched laneFlags = 1 << iota // the batch under construction has something of the lane to write down
+	laneMoved                         // the front moved since it was last written down
+	laneStored                        // the disk has something of it
+	laneDead                          // it ended with its last job
+)
+
+func (l *lane) is(f laneFlags) bool { return l.flags&f != 0 }
 
 // window is what memory holds of a lane.
 type window struct {
@@ -63,17 +70,47 @@ type entry struct {
 
 // The methods of a store.Lane.
 
-func (l *lane) Queue() string          { return l.queue.set.Name }
+func (l *lane) Queue() string          { return l.tenant.queue.set.Name }
+func (l *lane) FairnessKey() string    { return l.tenant.key }
 func (l *lane) Priority() job.Priority { return l.priority }
-func (l *lane) FairnessKey() string    { return l.fairness }
-func (l *lane) Keys() []store.KeyUse   { return l.keys }
-func (l *lane) Len() int               { return l.count }
+func (l *lane) Len() int               { return int(l.count) }
 func (l *lane) First() uint64          { return l.front() }
 func (l *lane) Mark() any              { return l.mark }
 func (l *lane) SetMark(m any)          { l.mark = m }
 
+func (l *lane) Keys() []store.KeyUse {
+	switch {
+	case l.more != nil:
+		return *l.more
+	case l.one[0].Key != nil:
+		return l.one[:]
+	default:
+		return nil
+	}
+}
+
+// take are its keys for a run, which may outlive it.
+func (l *lane) take() []store.KeyUse {
+	if l.more != nil {
+		return *l.more
+	}
+	return slices.Clone(l.Keys())
+}
+
+// setKeys sets what its jobs take.
+func (s *state) setKeys(l *lane, uses []job.LimitUse) {
+	switch len(uses) {
+	case 0:
+	case 1:
+		s.keysOf(l.one[:0], uses)
+	default:
+		keys := s.keysOf(make([]store.KeyUse, 0, len(uses)), uses)
+		l.more = &keys
+	}
+}
+
 // passing reports whether the lane ends when it is empty. There may be any number of those.
-func (l *lane) passing() bool { return len(l.keys) > 0 || l.fairness != "" }
+func (l *lane) passing() bool { return l.one[0].Key != nil || l.more != nil || l.tenant.key != "" }
 
 func (l *lane) len() int {
 	if l.window == nil {
@@ -118,7 +155,7 @@ func (l *lane) add(j *job.Job, keep bool) (grown int) {
 		i, _ := slices.BinarySearchFunc(w.back, e, byReady)
 		w.back = slices.Insert(w.back, i, e)
 		l.tail = max(l.tail, e.ready)
-		l.moved = true
+		l.flags |= laneMoved
 		return 1
 	}
 	w.batch = append(w.batch, e)
@@ -137,8 +174,8 @@ func (l *lane) add(j *job.Job, keep bool) (grown int) {
 // remove takes a job out and returns by how many entries memory shrank.
 func (l *lane) remove(ready uint64) (shrunk int) {
 	l.count--
-	l.gone++
-	l.moved = true
+	l.gone = min(l.gone+1, trimAfter)
+	l.flags |= laneMoved
 	w := l.window
 	if w == nil {
 		return 0
@@ -224,37 +261,42 @@ func (l *lane) shrink(over bool) (shrunk int) {
 	return shrunk
 }
 
-// laneOf returns the lane that j waits in, as state has it; nil if there is none. It tells the hash of a passing one.
-func (s *state) laneOf(q *queue, j *job.Job) (l *lane, hash uint64) {
+// laneOf returns the lane that j waits in, as state has it; nil if there is none.
+func (s *state) laneOf(q *queue, j *job.Job) *lane {
 	if len(j.Spec.Limits) == 0 && j.Spec.FairnessKey == "" {
-		return q.lanes[bandIndex(j.Spec.Priority)], 0
+		return q.lanes[bandIndex(j.Spec.Priority)]
 	}
-	hash = s.hashOf(j.Spec.Priority, j.Spec.FairnessKey, j.Spec.Limits)
-	l = q.passing[hash]
-	for l != nil && !l.isOf(j) {
-		l = l.next
+	var h maphash.Hash
+	s.hashLane(&h, j.Spec.Priority, j.Spec.FairnessKey)
+	for i := range j.Spec.Limits {
+		maphash.WriteComparable(&h, j.Spec.Limits[i])
 	}
-	return l, hash
+	return q.passing.find(uint32(h.Sum64()), func(l *lane) bool { return l.isOf(j) })
 }
 
-func (s *state) hashOf(p job.Priority, fairness string, uses []job.LimitUse) uint64 {
-	var h maphash.Hash
+func (s *state) hashLane(h *maphash.Hash, p job.Priority, fairness string) {
 	h.SetSeed(s.seed)
 	_ = h.WriteByte(byte(p))
-	maphash.WriteComparable(&h, fairness)
-	for i := range uses {
-		maphash.WriteComparable(&h, uses[i])
+	_, _ = h.WriteString(fairness)
+}
+
+// hash is the lane's own, by which its queue finds it.
+func (s *state) hash(l *lane) uint32 {
+	var h maphash.Hash
+	s.hashLane(&h, l.priority, l.tenant.key)
+	for _, u := range l.Keys() {
+		maphash.WriteComparable(&h, job.LimitUse{Limit: u.Key.Limit.Name, Key: u.Key.Name, Units: u.Units})
 	}
-	return h.Sum64()
+	return uint32(h.Sum64())
 }
 
 // isOf reports whether the jobs of the lane take what j takes.
 func (l *lane) isOf(j *job.Job) bool {
-	uses := j.Spec.Limits
-	if l.priority != j.Spec.Priority || l.fairness != j.Spec.FairnessKey || len(l.keys) != len(uses) {
+	keys, uses := l.Keys(), j.Spec.Limits
+	if l.priority != j.Spec.Priority || l.FairnessKey() != j.Spec.FairnessKey || len(keys) != len(uses) {
 		return false
 	}
-	for i, u := range l.keys {
+	for i, u := range keys {
 		if u.Units != uses[i].Units || u.Key.Name != uses[i].Key || u.Key.Limit.Name != uses[i].Limit {
 			return false
 		}
@@ -263,27 +305,22 @@ func (l *lane) isOf(j *job.Job) bool {
 }
 
 // makeLane makes the lane that j waits in.
-func (s *state) makeLane(q *queue, j *job.Job, hash uint64) *lane {
-	l := &lane{number: s.nextLane, queue: q, priority: j.Spec.Priority, fairness: j.Spec.FairnessKey, hash: hash, pos: s.nextReady, trimmed: s.nextReady}
+func (s *state) makeLane(q *queue, j *job.Job) *lane {
+	l := &lane{number: s.nextLane, tenant: q.tenant(j.Spec.FairnessKey), priority: j.Spec.Priority, pos: s.nextReady, trimmed: s.nextReady}
 	s.nextLane++
-	if len(j.Spec.Limits) > 0 {
-		l.keys = s.keysOf(make([]store.KeyUse, 0, len(j.Spec.Limits)), j.Spec.Limits)
-	}
+	s.setKeys(l, j.Spec.Limits)
 	s.putLane(l)
 	return l
 }
 
 // putLane makes l the lane of its jobs.
 func (s *state) putLane(l *lane) {
-	hold(l.keys)
-	if !l.passing() {
-		l.queue.lanes[bandIndex(l.priority)] = l
+	hold(l.Keys())
+	l.tenant.lanes++
+	if q := l.tenant.queue; l.passing() {
+		q.passing.add(s.hash(l), l)
 	} else {
-		if l.queue.passing == nil {
-			l.queue.passing = map[uint64]*lane{}
-		}
-		l.next = l.queue.passing[l.hash]
-		l.queue.passing[l.hash] = l
+		q.lanes[bandIndex(l.priority)] = l
 	}
 	if s.cold {
 		s.lanes[l.number] = l
@@ -293,30 +330,26 @@ func (s *state) putLane(l *lane) {
 // settle ends the passing lanes among those that a batch touched, if they have no jobs any more.
 func (s *state) settle(touched []*lane) {
 	for _, l := range touched {
-		if l.dead || l.count > 0 || !l.passing() {
+		if l.is(laneDead) || l.count > 0 || !l.passing() {
 			continue
 		}
-		switch first := l.queue.passing[l.hash]; {
-		case first != l:
-			for first.next != l {
-				first = first.next
-			}
-			first.next = l.next
-		case l.next != nil:
-			l.queue.passing[l.hash] = l.next
-		default:
-			delete(l.queue.passing, l.hash)
-		}
-		s.letGo(l.keys)
+		l.tenant.queue.passing.remove(s.hash(l), l)
+		s.endLane(l)
 		if s.cold {
 			delete(s.lanes, l.number)
 		}
-		if l.listed || l.written {
-			s.dead = append(s.dead, l.number)
-		}
-		l.dead = true
-		delete(s.changed, l)
 	}
+}
+
+// endLane lets go of what a lane held, once its queue does not name it any more.
+func (s *state) endLane(l *lane) {
+	s.letGo(l.Keys())
+	l.tenant.leave()
+	if l.is(laneStored) {
+		s.dead = append(s.dead, l.number)
+	}
+	l.flags |= laneDead
+	delete(s.changed, l)
 }
 
 // segmentMax is above the number of entries that one batch can add to a lane.

@@ -162,7 +162,7 @@ func FuzzRecords(f *testing.F) {
 	j := someJob()
 	f.Add(appendJob(nil, j, 4, named()))
 	st := named()
-	l := st.makeLane(st.queues["q"], j, st.hashOf(j.Spec.Priority, j.Spec.FairnessKey, j.Spec.Limits))
+	l := st.makeLane(st.queues["q"], j)
 	f.Add((&commit{
 		batch: 3, time: j.SubmitTime, nextSeq: 4, nextReady: 5, nextFence: 6, nextLane: 2, born: []*lane{l}, named: map[uint32]int64{2: 1},
 		steps:  []step{{seq: 1, queue: 4, new: job.Ready, to: l, job: j}, {seq: 2, queue: 4, old: job.Ready, from: l, new: job.Running, job: j}},

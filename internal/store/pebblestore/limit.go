@@ -3,6 +3,7 @@ package pebblestore
 import (
 	"cmp"
 	"fmt"
+	"hash/maphash"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -17,8 +18,8 @@ type limit struct {
 	set     store.Limit // the settings; Jobs stays zero here
 	deleted bool        // it is kept for the jobs that name it
 	jobs    uint64
-	seen    *store.KeyLimit       // the limit as its keys see it
-	keys    map[string]*store.Key // taken or waited for
+	seen    *store.KeyLimit  // the limit as its keys see it
+	keys    table[store.Key] // taken or waited for
 }
 
 // names are what numbers in records stand for.
@@ -52,7 +53,7 @@ func (s *state) putLimit(next *limit) {
 	name := next.set.Name
 	l := s.limits[name]
 	if l == nil {
-		l = &limit{number: next.number, seen: &store.KeyLimit{Name: name}, keys: map[string]*store.Key{}}
+		l = &limit{number: next.number, seen: &store.KeyLimit{Name: name}}
 		s.limits[name], s.limitByNum[l.number] = l, l
 		s.nextLimit = max(s.nextLimit, l.number+1)
 	}
@@ -69,13 +70,20 @@ func (s *state) putLimit(next *limit) {
 	}
 }
 
+func (s *state) hashKey(name string) uint32 { return uint32(maphash.String(s.seed, name)) }
+
+// findKey returns a key of a limit; nil if it is neither taken nor waited for.
+func (s *state) findKey(l *limit, name string) *store.Key {
+	return l.keys.find(s.hashKey(name), func(k *store.Key) bool { return k.Name == name })
+}
+
 // key returns a key of a limit, making it if there is none. Whoever keeps it holds it.
 func (s *state) key(limit, name string) *store.Key {
 	l := s.limits[limit]
-	k := l.keys[name]
+	k := s.findKey(l, name)
 	if k == nil {
 		k = &store.Key{Limit: l.seen, Name: name}
-		l.keys[name] = k
+		l.keys.add(s.hashKey(name), k)
 	}
 	return k
 }
@@ -98,7 +106,7 @@ func hold(keys []store.KeyUse) {
 func (s *state) letGo(keys []store.KeyUse) {
 	for _, u := range keys {
 		if u.Key.Refs--; u.Key.Refs == 0 {
-			delete(s.limits[u.Key.Limit.Name].keys, u.Key.Name)
+			s.limits[u.Key.Limit.Name].keys.remove(s.hashKey(u.Key.Name), u.Key)
 		}
 	}
 }
@@ -169,14 +177,14 @@ func (v view) Keys(name, from string, n int) []store.KeyUsage {
 		slices.SortFunc(first, func(a, b store.KeyUsage) int { return cmp.Compare(a.Name, b.Name) })
 		first = first[:min(n, len(first))]
 	}
-	for _, k := range l.keys {
+	l.keys.each(func(k *store.Key) {
 		if k.Name < from {
-			continue
+			return
 		}
 		if first = append(first, usageOf(k)); len(first) >= 4*n {
 			keep() // there may be millions
 		}
-	}
+	})
 	keep()
 	return first
 }
@@ -186,7 +194,7 @@ func (v view) Key(limit, name string) store.KeyUsage {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if l := s.limits[limit]; l != nil {
-		if k := l.keys[name]; k != nil {
+		if k := s.findKey(l, name); k != nil {
 			return usageOf(k)
 		}
 	}
@@ -194,14 +202,12 @@ func (v view) Key(limit, name string) store.KeyUsage {
 }
 
 func usageOf(k *store.Key) store.KeyUsage {
-	return store.KeyUsage{Name: k.Name, Live: k.Live, Zombies: k.Zombies, Waiting: k.Waiting}
+	return store.KeyUsage{Name: k.Name, Live: k.Live, Zombies: k.Zombies, Waiting: uint64(k.Waiting)}
 }
 
 func (t *tx) EachKey(name string, fn func(*store.Key)) {
 	if l := t.s.state.limits[name]; l != nil {
-		for _, k := range l.keys {
-			fn(k)
-		}
+		l.keys.each(fn)
 	}
 }
 

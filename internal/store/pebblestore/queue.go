@@ -22,8 +22,41 @@ type queue struct {
 	deleted bool        // it is kept for the finished jobs that name it
 	counts  [job.NumberOfStates]uint64
 	zombies uint64
-	lanes   [len(bands)]*lane // that do not pass; nil until first used
-	passing map[uint64]*lane  // the others, by hash
+	plain   tenant             // of jobs without a fairness key
+	tenants map[string]*tenant // the others that have lanes
+	lanes   [len(bands)]*lane  // that do not pass; nil until first used
+	passing table[lane]        // the others
+}
+
+// tenant is whose turns the jobs of lanes take: a fairness key of a queue.
+type tenant struct {
+	queue *queue
+	key   string
+	lanes int
+}
+
+// tenant returns the queue's tenant of the fairness key. A lane that is put keeps it.
+func (q *queue) tenant(key string) *tenant {
+	if key == "" {
+		q.plain.queue = q
+		return &q.plain
+	}
+	t := q.tenants[key]
+	if t == nil {
+		t = &tenant{queue: q, key: key}
+		if q.tenants == nil {
+			q.tenants = map[string]*tenant{}
+		}
+		q.tenants[key] = t
+	}
+	return t
+}
+
+// leave counts a lane less; the last one's tenant is forgotten.
+func (t *tenant) leave() {
+	if t.lanes--; t.lanes == 0 && t.key != "" {
+		delete(t.queue.tenants, t.key)
+	}
 }
 
 // eachLane calls fn for each lane.
@@ -33,11 +66,7 @@ func (q *queue) eachLane(fn func(*lane)) {
 			fn(l)
 		}
 	}
-	for _, l := range q.passing {
-		for ; l != nil; l = l.next {
-			fn(l)
-		}
-	}
+	q.passing.each(fn)
 }
 
 // shown is the queue as readers see it.

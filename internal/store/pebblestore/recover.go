@@ -82,10 +82,10 @@ func (s *Store) readLanes() error {
 	return s.scan(kindLane, func(_, value []byte) error {
 		l, err := s.state.readLane(value)
 		if err == nil {
-			l.listed = true
+			l.flags |= laneStored
 			s.state.putLane(l)
-			for _, u := range l.keys {
-				u.Key.Waiting += uint64(l.count)
+			for _, u := range l.Keys() {
+				u.Key.Waiting += l.count
 			}
 		}
 		return err

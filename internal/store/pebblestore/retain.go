@@ -351,10 +351,8 @@ func (s *Store) forgetQueues() {
 			delete(s.state.queues, name)
 			delete(s.state.byNum, q.number)
 			q.eachLane(func(l *lane) {
-				l.dead = true
-				s.state.letGo(l.keys)
-				s.state.dead = append(s.state.dead, l.number)
-				delete(s.state.changed, l)
+				l.flags |= laneStored
+				s.state.endLane(l)
 			})
 			s.delete(queueKey(q.number))
 			if _, gated := s.state.gates[store.GateName{Name: name}]; gated {

@@ -62,9 +62,9 @@ func (s *Store) writeDirectory() {
 		w := writer{}
 		writeLane(&w, l, s.state)
 		s.set(seqKey(kindLane, l.number), w.b)
-		l.listed = true
+		l.flags |= laneStored
 	}
-	clear(s.state.changed)
+	s.state.changed = map[*lane]struct{}{} // there may have been millions
 	dead := s.state.dead
 	slices.Sort(dead)
 	for len(dead) > 0 { // in runs: most lanes end soon after they began
@@ -77,7 +77,7 @@ func (s *Store) writeDirectory() {
 		s.dropRange(seqKey(kindLane, from), seqKey(kindLane, to))
 		dead = dead[n:]
 	}
-	s.state.dead = s.state.dead[:0]
+	s.state.dead = nil
 }
 
 func (s *Store) dropRange(from, to []byte) {
@@ -99,15 +99,15 @@ func writeCounts(w *writer, q *queue) {
 }
 
 func writeLane(w *writer, l *lane, names names) {
-	w.uint(1, uint64(l.queue.number))
+	w.uint(1, uint64(l.tenant.queue.number))
 	w.uint(2, uint64(l.priority))
 	w.uint(3, l.front())
 	w.uint(4, l.tail)
 	w.uint(5, uint64(l.count))
 	w.uint(6, l.trimmed)
 	w.uint(7, l.number)
-	w.str(9, l.fairness)
-	for _, u := range l.keys {
+	w.str(9, l.FairnessKey())
+	for _, u := range l.Keys() {
 		writeUse(w, 8, job.LimitUse{Limit: u.Key.Limit.Name, Key: u.Key.Name, Units: u.Units}, names)
 	}
 }
@@ -203,13 +203,15 @@ func (s *state) readNamed(raw []byte) error {
 
 // readLane reads a lane, which is not among those of the state yet.
 func (s *state) readLane(raw []byte) (*lane, error) {
-	l := &lane{written: true}
+	l := &lane{flags: laneStored}
+	var q *queue
+	fairness := ""
 	var uses []job.LimitUse
 	r := reader{rest: raw}
 	for r.next() {
 		switch r.field {
 		case 1:
-			l.queue = s.byNum[uint32(r.v)]
+			q = s.byNum[uint32(r.v)]
 		case 2:
 			l.priority = job.Priority(r.v)
 		case 3:
@@ -217,7 +219,7 @@ func (s *state) readLane(raw []byte) (*lane, error) {
 		case 4:
 			l.tail = r.v
 		case 5:
-			l.count = int(r.v)
+			l.count = uint32(r.v)
 		case 6:
 			l.trimmed = r.v
 		case 7:
@@ -229,13 +231,14 @@ func (s *state) readLane(raw []byte) (*lane, error) {
 			}
 			uses = append(uses, u)
 		case 9:
-			l.fairness = string(r.raw)
+			fairness = string(r.raw)
 		}
 	}
-	if r.err != nil || l.queue == nil || !knownBand(l.priority) {
+	if r.err != nil || q == nil || !knownBand(l.priority) {
 		return nil, errRecord
 	}
-	l.keys, l.hash = s.keysOf(nil, uses), s.hashOf(l.priority, l.fairness, uses)
+	l.tenant = q.tenant(fairness)
+	s.setKeys(l, uses)
 	return l, nil
 }
 

@@ -76,16 +76,17 @@ func (s *state) apply(st step, now time.Time) {
 	s.applyBucket(st, now)
 	if st.old == job.Ready {
 		s.leave(st.from, st)
-		for _, u := range st.from.keys {
+		for _, u := range st.from.Keys() {
 			u.Key.Waiting--
 		}
 	}
 	switch {
 	case st.new == job.Running:
 		s.live[st.seq] = st.job
-		if st.old == job.Ready && len(st.from.keys) > 0 {
-			take(st.from.keys)
-			s.taken[st.seq] = st.from.keys
+		if st.old == job.Ready && len(st.from.Keys()) > 0 {
+			keys := st.from.take()
+			take(keys)
+			s.taken[st.seq] = keys
 		}
 	case st.old == job.Running:
 		delete(s.live, st.seq)
@@ -96,7 +97,7 @@ func (s *state) apply(st step, now time.Time) {
 	}
 	if st.new == job.Ready {
 		s.enter(st.to, st.job)
-		for _, u := range st.to.keys {
+		for _, u := range st.to.Keys() {
 			u.Key.Waiting++
 		}
 	}

@@ -180,7 +180,7 @@ func (t *tx) NextFence() uint64 {
 
 func (t *tx) Heads(of store.Lane, n int) ([]*job.Job, error) {
 	l, ok := of.(*lane)
-	if !ok || l.dead {
+	if !ok || l.is(laneDead) {
 		return nil, nil
 	}
 	written := func(j *job.Job) bool {
@@ -199,7 +199,7 @@ func (t *tx) Heads(of store.Lane, n int) ([]*job.Job, error) {
 
 func (t *tx) LaneOf(j *job.Job) store.Lane {
 	if q := t.s.state.queues[j.Spec.Queue]; q != nil {
-		if l, _ := t.s.state.laneOf(q, j); l != nil && l.count > 0 {
+		if l := t.s.state.laneOf(q, j); l != nil && l.count > 0 {
 			return l
 		}
 	}

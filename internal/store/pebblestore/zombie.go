@@ -151,10 +151,14 @@ func (s *state) checkUsage() error {
 		}
 	}
 	for name, l := range s.limits {
-		for _, k := range l.keys {
+		var err error
+		l.keys.each(func(k *store.Key) {
 			if k.Live != units[k] {
-				return fmt.Errorf("key %q of limit %q has %d units taken, and %d by its count", k.Name, name, units[k], k.Live)
+				err = fmt.Errorf("key %q of limit %q has %d units taken, and %d by its count", k.Name, name, units[k], k.Live)
 			}
+		})
+		if err != nil {
+			return err
 		}
 	}
 	for _, q := range s.byNum {

@@ -125,7 +125,7 @@ func testLimitDeleted(t *testing.T, b *bench) {
 	}
 	room := func() (n uint64) {
 		b.update(func(tx store.Tx) error {
-			tx.EachKey("l", func(k *store.Key) { n = k.Room() })
+			tx.EachKey("l", func(k *store.Key) { n = k.Room(0) })
 			return nil
 		})
 		return n
