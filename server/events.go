@@ -37,43 +37,42 @@ func (s *Server) WatchEvents(m *stintv1.WatchEventsRequest, stream grpc.ServerSt
 		return err
 	}
 	ctx := stream.Context()
-	from, err := s.watchFrom(ctx, m)
+	from, goal, err := s.watchFrom(ctx, m)
 	if err != nil {
 		return err
 	}
-	follower := s.feed.Follow(topic, from, keep)
+	follower := s.feed.Follow(topic, from, goal, keep)
 	defer follower.Close()
 	w := watcher{s: s, follower: follower, out: make(chan rawMessage), failed: make(chan error, 1)}
 	defer close(w.out)
 	s.streams.Go(func() { w.send(stream) })
-	return w.watch(ctx, from)
+	return w.watch(ctx)
 }
 
-// watchFrom is the place to begin at.
-func (s *Server) watchFrom(ctx context.Context, m *stintv1.WatchEventsRequest) (from store.Cursor, err error) {
+// watchFrom is the place to begin at, and where the log ends now.
+func (s *Server) watchFrom(ctx context.Context, m *stintv1.WatchEventsRequest) (from, end store.Cursor, err error) {
 	known := true
 	if m.GetCursor() != "" {
 		if m.GetFromOldest() {
-			return from, invalid("from_oldest", "does not go with a cursor")
+			return from, end, invalid("from_oldest", "does not go with a cursor")
 		}
 		if from, known, err = s.cursors.read(m.GetCursor()); err != nil {
-			return from, err
+			return from, end, err
 		}
 	}
 	var oldest store.Cursor
 	err = s.store.View(ctx, func(r store.Reader) error {
-		var next store.Cursor
-		oldest, next = r.Position()
+		oldest, end = r.Position()
 		switch {
 		case m.GetFromOldest():
 			from = oldest
 		case m.GetCursor() == "":
-			from = next
+			from = end
 		}
 		return nil
 	})
 	if err != nil {
-		return from, err
+		return from, end, err
 	}
 	if known && m.GetCursor() != "" {
 		// In a look of its own: only now all that the other one saw is on disk.
@@ -82,14 +81,14 @@ func (s *Server) watchFrom(ctx context.Context, m *stintv1.WatchEventsRequest) (
 			return nil
 		})
 		if viewErr != nil {
-			return from, viewErr
+			return from, end, viewErr
 		}
 		known = !errors.Is(err, store.ErrResync)
 	}
 	if !known {
-		return from, s.resync(oldest)
+		return from, end, s.resync(oldest)
 	}
-	return from, err
+	return from, end, err
 }
 
 // resync tells a follower that it has missed something.
@@ -118,10 +117,7 @@ func (w *watcher) send(stream grpc.ServerStream) {
 }
 
 // watch makes a message of what the feed hands out, or of nothing when it is time, until the follower is gone or cut.
-func (w *watcher) watch(ctx context.Context, at store.Cursor) error {
-	if err := w.put(ctx, nil, at); err != nil {
-		return err
-	}
+func (w *watcher) watch(ctx context.Context) error {
 	for {
 		quiet, cancel := context.WithTimeout(ctx, watchQuiet)
 		entries, at, err := w.follower.Next(quiet)
@@ -133,14 +129,14 @@ func (w *watcher) watch(ctx context.Context, at store.Cursor) error {
 			return err
 		}
 		if len(entries) == 0 {
-			if err := w.put(ctx, nil, at); err != nil {
+			if err := w.put(ctx, nil, at, w.follower.Live()); err != nil {
 				return err
 			}
 			continue
 		}
 		for len(entries) > 0 {
 			n, next := w.s.fit(entries, at)
-			if err := w.put(ctx, entries[:n], next); err != nil {
+			if err := w.put(ctx, entries[:n], next, n == len(entries) && w.follower.Live()); err != nil {
 				return err
 			}
 			entries = entries[n:]
@@ -165,12 +161,15 @@ func (s *Server) fit(entries []*feed.Entry, at store.Cursor) (n int, next store.
 }
 
 // put hands a message to the sender. One that hangs for too long is of a follower that is too slow.
-func (w *watcher) put(ctx context.Context, entries []*feed.Entry, at store.Cursor) error {
+func (w *watcher) put(ctx context.Context, entries []*feed.Entry, at store.Cursor, live bool) error {
 	var m rawMessage
 	for _, e := range entries {
 		m = append(m, w.s.feed.Encoded(e)...)
 	}
 	m = protowire.AppendString(protowire.AppendTag(m, 2, protowire.BytesType), w.s.cursors.write(at))
+	if live {
+		m = protowire.AppendVarint(protowire.AppendTag(m, 3, protowire.VarintType), 1)
+	}
 	patience := time.NewTimer(watchPatience)
 	defer patience.Stop()
 	select {

@@ -14,18 +14,21 @@ type Follower struct {
 	topic *topic
 	keep  func(*event.Event) bool
 	next  store.Cursor // behind what it was given
+	goal  store.Cursor // where the log ended when it began to follow
+	live  bool         // nothing that is wanted was behind that
 	wake  chan struct{}
 }
 
-// Follow begins to follow a topic from the cursor on. Of its events those are wanted that keep admits; nil: all.
-func (f *Feed) Follow(name Topic, from store.Cursor, keep func(*event.Event) bool) *Follower {
+// Follow begins to follow a topic from the cursor on; the log ended at the goal then, or later. Of its events those are
+// wanted that keep admits; nil: all.
+func (f *Feed) Follow(name Topic, from, goal store.Cursor, keep func(*event.Event) bool) *Follower {
 	if keep == nil {
 		keep = func(*event.Event) bool { return true }
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.start()
-	fo := &Follower{feed: f, topic: f.topics.topic(name, f.next), keep: keep, next: from, wake: make(chan struct{}, 1)}
+	fo := &Follower{feed: f, topic: f.topics.topic(name, f.next), keep: keep, next: from, goal: goal, wake: make(chan struct{}, 1)}
 	fo.topic.followers[fo] = struct{}{}
 	return fo
 }
@@ -40,13 +43,17 @@ func (fo *Follower) Close() {
 	}
 }
 
+// Live reports whether nothing that is wanted was behind what Next returned last.
+func (fo *Follower) Live() bool { return fo.live }
+
 // Next waits for events and returns some, in order, and the cursor behind all that was looked at for them. It returns none
-// with the cursor when ctx ends, and after it has passed many that are not wanted. With store.ErrResync it returns the oldest
-// cursor.
+// with the cursor when ctx ends, when it has become live, and after it has passed many that are not wanted. With
+// store.ErrResync it returns the oldest cursor.
 func (fo *Follower) Next(ctx context.Context) ([]*Entry, store.Cursor, error) {
 	for {
+		was := fo.live
 		entries, state, err := fo.recent()
-		if err != nil || len(entries) > 0 {
+		if err != nil || len(entries) > 0 || fo.live && !was {
 			return entries, fo.next, err
 		}
 		if state == behind {
@@ -86,10 +93,13 @@ func (fo *Follower) recent() (got []*Entry, at place, err error) {
 		return nil, here, f.err
 	}
 	if t.begin == (store.Cursor{}) || fo.next.Before(t.begin) {
+		fo.live = false
 		return nil, behind, nil
 	}
+	fo.live = !f.next.Before(fo.goal)
 	for _, e := range t.after(fo.next) {
 		if len(got) == pageMax {
+			fo.live = false
 			return got, here, nil
 		}
 		fo.next = e.Next

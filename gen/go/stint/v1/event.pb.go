@@ -532,7 +532,9 @@ type WatchEventsResponse struct {
 	// The events; at most 1,000.
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// The place behind all that was looked at so far: these events, and those that the filter left out.
-	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Cursor string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// True: when it was made, nothing that is wanted was behind it. A follower that only wants what there is ends here.
+	Live          bool `protobuf:"varint,3,opt,name=live,proto3" json:"live,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -581,6 +583,13 @@ func (x *WatchEventsResponse) GetCursor() string {
 	return ""
 }
 
+func (x *WatchEventsResponse) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
 var File_stint_v1_event_proto protoreflect.FileDescriptor
 
 const file_stint_v1_event_proto_rawDesc = "" +
@@ -618,10 +627,11 @@ const file_stint_v1_event_proto_rawDesc = "" +
 	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12\x1f\n" +
 	"\vfrom_oldest\x18\x02 \x01(\bR\n" +
 	"fromOldest\x12-\n" +
-	"\x06filter\x18\x03 \x01(\v2\x15.stint.v1.EventFilterR\x06filterJ\x04\b\x0f\x10\x10\"V\n" +
+	"\x06filter\x18\x03 \x01(\v2\x15.stint.v1.EventFilterR\x06filterJ\x04\b\x0f\x10\x10\"j\n" +
 	"\x13WatchEventsResponse\x12'\n" +
 	"\x06events\x18\x01 \x03(\v2\x0f.stint.v1.EventR\x06events\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor*\x89\a\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x12\n" +
+	"\x04live\x18\x03 \x01(\bR\x04live*\x89\a\n" +
 	"\tEventKind\x12\x1a\n" +
 	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18EVENT_KIND_JOB_SUBMITTED\x10\x01\x12\x18\n" +
