@@ -22,8 +22,12 @@ import (
 const (
 	// watchQuiet is how long a stream of events is silent at most: proxies end what is silent for longer.
 	watchQuiet = 15 * time.Second
-	// watchPace is the least time between two messages with events to one follower. What comes meanwhile goes into one.
-	watchPace = 20 * time.Millisecond
+	// watchPace is the least time between two messages with events to one follower, and watchShare for each follower there
+	// is, up to watchPaceMax: what comes meanwhile goes into one message, so that many followers do not cost a message each for
+	// each event.
+	watchPace    = 5 * time.Millisecond
+	watchShare   = 50 * time.Microsecond
+	watchPaceMax = 200 * time.Millisecond
 	// watchPatience is how long a follower may take for a message.
 	watchPatience = 10 * time.Second
 	// watchBytes is how many bytes of events a message has at most, unless one is larger.
@@ -43,6 +47,8 @@ func (s *Server) WatchEvents(m *stintv1.WatchEventsRequest, stream grpc.ServerSt
 	}
 	follower := s.feed.Follow(topic, from, goal, keep)
 	defer follower.Close()
+	s.watchers.Add(1)
+	defer s.watchers.Add(-1)
 	w := watcher{s: s, follower: follower, out: make(chan rawMessage), failed: make(chan error, 1)}
 	defer close(w.out)
 	s.streams.Go(func() { w.send(stream) })
@@ -188,7 +194,7 @@ func (w *watcher) put(ctx context.Context, entries []*feed.Entry, at store.Curso
 
 // pause lets events gather.
 func (w *watcher) pause(ctx context.Context) error {
-	pace := time.NewTimer(watchPace)
+	pace := time.NewTimer(min(max(watchPace, time.Duration(w.s.watchers.Load())*watchShare), watchPaceMax))
 	defer pace.Stop()
 	select {
 	case <-pace.C:

@@ -94,6 +94,8 @@ type Server struct {
 	cursors cursors
 	feed    *feed.Feed
 
+	watchers atomic.Int64 // followers of events
+
 	ready    atomic.Bool
 	stop     sync.Once
 	stopping chan struct{}  // closed when Shutdown begins: every stream and long poll ends soon

@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// topicMax is how many events a topic remembers.
-	topicMax = 8192
+	// topicMax is how many events a topic remembers, and rememberMax of how many events back all of them do.
+	topicMax    = 8192
+	rememberMax = 32 << 10
 	// pageMax is how many events are taken from the log, or handed out, at once.
 	pageMax = 1000
 	// scanMax is how many events one look at the log passes.
@@ -49,6 +50,8 @@ type Feed struct {
 	looking bool         // the reader is at work
 	next    store.Cursor // where it goes on from; zero: it has not begun
 	page    []seen       // of the reader
+	marks   []mark       // of the pages that topics remember
+	since   int          // events of those
 	err     error        // why it ended
 }
 
@@ -56,6 +59,12 @@ type Feed struct {
 type seen struct {
 	next  store.Cursor
 	event event.Event
+}
+
+// mark is where a page of so many events ended.
+type mark struct {
+	at store.Cursor
+	n  int
 }
 
 // New returns a feed of the store. Encode makes the form in which an event is sent; it is called once for each event that is.
@@ -118,7 +127,7 @@ func (f *Feed) read() {
 func (f *Feed) begin(at store.Cursor) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.next = at
+	f.next, f.marks, f.since = at, nil, 0
 	f.topics.each(func(t *topic) {
 		t.begin, t.entries = at, nil
 		t.signal()
@@ -167,5 +176,24 @@ func (f *Feed) look(from store.Cursor) (next store.Cursor, err error) {
 	for t := range touched {
 		t.signal()
 	}
+	f.age(next, len(page))
 	return next, nil
+}
+
+// age has the topics forget what is too far back, now and then.
+func (f *Feed) age(at store.Cursor, n int) {
+	if n == 0 {
+		return
+	}
+	f.marks = append(f.marks, mark{at, n})
+	if f.since += n; f.since <= rememberMax {
+		return
+	}
+	i := 0
+	for ; f.since > rememberMax/2; i++ {
+		f.since -= f.marks[i].n
+	}
+	floor := f.marks[i-1].at
+	f.marks = append([]mark(nil), f.marks[i:]...)
+	f.topics.each(func(t *topic) { t.forget(floor) })
 }

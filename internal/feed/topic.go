@@ -60,11 +60,26 @@ func (t *topic) concerns(e *event.Event) bool {
 
 func (t *topic) add(e *Entry) {
 	if len(t.entries) >= topicMax {
-		n := topicMax / 2
-		t.begin = t.entries[n-1].Next
-		t.entries = append(make([]*Entry, 0, topicMax), t.entries[n:]...)
+		t.drop(topicMax / 2)
 	}
 	t.entries = append(t.entries, e)
+}
+
+// drop forgets the first n events.
+func (t *topic) drop(n int) {
+	t.begin = t.entries[n-1].Next
+	t.entries = append([]*Entry(nil), t.entries[n:]...)
+}
+
+// forget forgets the events before a place. Who has had them is not behind by that, also if it has had nothing since.
+func (t *topic) forget(floor store.Cursor) {
+	n := 0
+	for n < len(t.entries) && !floor.Before(t.entries[n].Next) {
+		n++
+	}
+	if n > 0 {
+		t.drop(n)
+	}
 }
 
 // after are the entries behind the cursor.
