@@ -15,7 +15,8 @@ import (
 	"github.com/stintrun/stint/internal/store"
 )
 
-const (
+// They are variables only for tests, which make rare paths frequent.
+var (
 	// topicMax is how many events a topic remembers, and rememberMax of how many events back all of them do.
 	topicMax    = 8192
 	rememberMax = 32 << 10
@@ -23,6 +24,9 @@ const (
 	pageMax = 1000
 	// scanMax is how many events one look at the log passes.
 	scanMax = 10_000
+)
+
+const (
 	// readersMax is how many followers read the log at the same time, so that those that are behind leave time to the others.
 	readersMax = 2
 )
