@@ -168,7 +168,12 @@ func (l *list) add(item proto.Message, cells ...string) error {
 }
 
 // flush shows the rows so far; columns are aligned between two flushes.
-func (l *list) flush() error { return l.table.Flush() }
+func (l *list) flush() error {
+	if l.g.output == jsons || l.g.output == jsonl {
+		return nil // an empty write may wait for its reader
+	}
+	return l.table.Flush()
+}
 
 // abort ends a list that cannot go on because of err, which it returns. What was shown stays; as JSON it does not parse,
 // so that nobody takes a part for the whole.

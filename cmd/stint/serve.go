@@ -34,13 +34,15 @@ type serveFlags struct {
 	maxPayload byteSize
 	reserve    byteSize
 	retain     time.Duration
+	events     time.Duration
+	eventBytes byteSize
 	insecure   bool
 	logFormat  string
 	logLevel   slog.Level
 }
 
 func newServeCommand(g *globals) *cobra.Command {
-	f := &serveFlags{maxPayload: server.MaxPayloadDefault, reserve: pebblestore.DefaultReserve, logLevel: slog.LevelInfo}
+	f := &serveFlags{maxPayload: server.MaxPayloadDefault, reserve: pebblestore.DefaultReserve, eventBytes: pebblestore.DefaultEventBytes, logLevel: slog.LevelInfo}
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a server",
@@ -63,6 +65,8 @@ reconnect; a second signal ends the process at once, which loses nothing that wa
 	flags.Var(&f.maxPayload, "max-payload", "largest payload and result; at most 3MiB")
 	flags.Var(&f.reserve, "reserve", "free space under which new jobs are refused")
 	flags.DurationVar(&f.retain, "retain", pebblestore.DefaultRetain, "how long finished jobs are kept; up to 3h longer, or an eighth of it if that is more")
+	flags.DurationVar(&f.events, "retain-events", pebblestore.DefaultRetainEvents, "how long events are kept")
+	flags.Var(&f.eventBytes, "event-bytes", "but not more than about so many bytes of them")
 	flags.BoolVar(&f.insecure, "insecure", false, "allow addresses that other hosts can reach: there is no authentication yet")
 	flags.StringVar(&f.logFormat, "log-format", "text", "how the log on standard error looks: text, json")
 	flags.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least level that is logged: debug, info, warn, error")
@@ -80,6 +84,12 @@ func (f *serveFlags) check() error {
 	}
 	if f.grace < 0 {
 		return usageError("--grace %s: must not be negative", f.grace)
+	}
+	if f.events <= 0 {
+		return usageError("--retain-events %s: must be positive", f.events)
+	}
+	if f.eventBytes <= 0 {
+		return usageError("--event-bytes %d: must be positive", f.eventBytes)
 	}
 	if f.retain <= 0 {
 		return usageError("--retain %s: must be positive", f.retain)
@@ -144,7 +154,7 @@ func (f *serveFlags) logger(stderr io.Writer) *slog.Logger {
 }
 
 func (f *serveFlags) openStore(log *slog.Logger) (store.Store, error) {
-	cfg := pebblestore.Config{Dir: f.data, Logger: log, Reserve: int64(f.reserve), Retain: f.retain}
+	cfg := pebblestore.Config{Dir: f.data, Logger: log, Reserve: int64(f.reserve), Retain: f.retain, RetainEvents: f.events, EventBytes: int64(f.eventBytes)}
 	if f.reserve == 0 {
 		cfg.Reserve = -1
 	}

@@ -24,6 +24,8 @@ func TestServeRefusesFlags(t *testing.T) {
 		"--grace=-1s":                        "--grace -1s: must not be negative",
 		"--grace 5":                          "--grace",
 		"--retain 0s":                        "--retain 0s: must be positive",
+		"--retain-events 0s":                 "--retain-events 0s: must be positive",
+		"--event-bytes 0":                    "--event-bytes 0: must be positive",
 		"--max-payload 0":                    "--max-payload 0: must be 1 byte to 3MiB",
 		"--max-payload 4MiB":                 "--max-payload 4MiB: must be 1 byte to 3MiB",
 		"--max-payload much":                 "want a number of bytes, like 1048576 or 1MiB",

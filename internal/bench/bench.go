@@ -63,11 +63,7 @@ func repeat(ctx context.Context, c Config, s scenario) ([]Result, error) {
 	}
 	samples, err := withTarget(ctx, c, func(t *target) ([]sample, error) {
 		var all []sample
-		leave, err := t.watch(ctx, c.Watchers)
-		if err != nil {
-			return nil, err
-		}
-		defer leave()
+		defer t.watch(ctx, c.Watchers)()
 		for i := range c.Runs {
 			c.Note(fmt.Sprintf("%s: run %d of %d", s.name, i+1, c.Runs))
 			one, err := s.run(ctx, t, c, jobs)

@@ -121,7 +121,7 @@ func (e *Events) measure(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	defer load.close()
+	defer func() { _ = load.close() }() // again, or after another error
 	stopped, err := e.stop(watching)
 	if err != nil {
 		return err

@@ -9,10 +9,7 @@ import (
 )
 
 // watch lets so many follow all events, over one connection, until leave is called.
-func (t *target) watch(ctx context.Context, n int) (leave func(), err error) {
-	if n == 0 {
-		return func() {}, nil
-	}
+func (t *target) watch(ctx context.Context, n int) (leave func()) {
 	c := client.New(t.conns[0])
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -24,5 +21,5 @@ func (t *target) watch(ctx context.Context, n int) (leave func(), err error) {
 	return func() {
 		cancel()
 		watching.Wait()
-	}, nil
+	}
 }

@@ -16,7 +16,6 @@ import (
 // follower is one of them.
 type follower struct {
 	filter *stintv1.EventFilter
-	from   string // the cursor of its beginning
 	events []*stintv1.Event
 	cancel context.CancelFunc
 }
