@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"google.golang.org/grpc"
 
 	"github.com/stintrun/stint/client"
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
@@ -18,13 +19,13 @@ import (
 // The parts of the events scenario, by its rate: at 10,000 events a second 1,000 followers of 100 queues.
 const (
 	eventsLeast      = 1000
-	eventsOfLife     = 5  // submitted, dispatched, accepted, and two ends
-	eventsPerQueue   = 10 // followers of one queue
-	eventsUnfiltered = 5  // followers of everything
-	eventsStopped    = 10 // one in so many followers more does not read
-	eventsPhase      = 20 * time.Second
-	eventsSettle     = 3 * time.Second // around the kill, in which lags are the outage's
-	eventsPatience   = time.Minute     // until all have had everything
+	eventsOfLife     = 5                // submitted, dispatched, accepted, and two ends
+	eventsPerQueue   = 10               // followers of one queue
+	eventsUnfiltered = 5                // followers of everything
+	eventsStopped    = 10               // one in so many followers more does not read
+	eventsPhase      = 16 * time.Second // before the kill, and after it; a follower that does not read is cut within
+	eventsSettle     = 3 * time.Second  // around the kill, in which lags are the outage's
+	eventsPatience   = time.Minute      // until all have had everything
 	followersOfConn  = 128
 )
 
@@ -200,8 +201,8 @@ func (e *Events) follow(ctx context.Context) error {
 	return nil
 }
 
-func (e *Events) dial() error {
-	c, err := client.Dial(e.target.server.GRPC)
+func (e *Events) dial(opts ...grpc.DialOption) error {
+	c, err := client.Dial(e.target.server.GRPC, opts...)
 	if err != nil {
 		return err
 	}
@@ -245,7 +246,8 @@ func (e *Events) record(now time.Time, events []*stintv1.Event) {
 func (e *Events) stop(ctx context.Context) (streams []stintv1.EventService_WatchEventsClient, err error) {
 	for i := range e.Stopped {
 		if i%followersOfConn == 0 {
-			if err := e.dial(); err != nil {
+			// What they are sent is no more than this, however fast the connection is.
+			if err := e.dial(grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10)); err != nil {
 				return nil, err
 			}
 		}

@@ -57,6 +57,40 @@ type benchReport struct {
 		BehindRSS int64     `json:"behind_rss_bytes"`
 		Errors    int       `json:"errors"`
 	} `json:"blocked"`
+	Events struct {
+		Rate       float64            `json:"events_per_s"`
+		Events     int                `json:"events"`
+		Queues     int                `json:"queues"`
+		Followers  int                `json:"followers"`
+		Unfiltered int                `json:"unfiltered"`
+		Lag        map[string]float64 `json:"lag_ms"`
+		Stopped    int                `json:"stopped"`
+		Cut        int                `json:"cut"`
+		Wrong      int                `json:"wrong"`
+		IdleRSS    int64              `json:"idle_rss_bytes"`
+		RSS        int64              `json:"rss_bytes"`
+	} `json:"events"`
+}
+
+// TestBenchEvents has a hundred followers of a thousand events a second, some of which do not read, over a kill -9 of the
+// server: each has every event once, and those that do not read are cut off.
+func TestBenchEvents(t *testing.T) {
+	t.Parallel()
+	cmd := stint(t, "bench", "latency", "--jobs", "10", "--runs", "1", "--events", "1000", "-o", "json")
+	cmd.Dir = t.TempDir()
+	r := run(t, cmd)
+	if r.code != 0 || r.stderr != "" {
+		t.Fatalf("bench ended with %d: %s", r.code, r.stderr)
+	}
+	var report benchReport
+	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil {
+		t.Fatalf("%v: %s", err, r.stdout)
+	}
+	e := report.Events
+	if e.Events < 5000 || e.Rate <= 0 || e.Queues != 10 || e.Followers != 100 || e.Unfiltered != 5 || e.Lag["p50"] <= 0 || e.Lag["p99"] < e.Lag["p50"] ||
+		e.Stopped != 10 || e.Cut != 10 || e.Wrong != 0 || e.IdleRSS <= 0 || e.RSS <= 0 {
+		t.Errorf("events: %+v", e)
+	}
 }
 
 // TestBench runs all scenarios on few jobs: each must come to its end, without faults and with all its figures, and
