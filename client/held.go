@@ -275,13 +275,19 @@ func (w *Worker) acknowledged(s *session, ack *stintv1.FinishAck) {
 			slog.Uint64("run", uint64(h.run.Number)), slog.String("status", ack.GetStatus().String()))
 	}
 	w.remove(h)
-	if w.cfg.OnEvent != nil {
-		e := Event{Kind: RunFinished, Run: h.run, Status: ack.GetStatus(), JobState: ack.GetJobState()}
-		if err != nil {
-			e.Err = err
-		}
-		w.event(e)
+	e := Event{Kind: RunFinished, Run: h.run, Status: ack.GetStatus(), JobState: ack.GetJobState()}
+	if err != nil {
+		e.Err = err
 	}
+	w.event(e)
+	if kind := whereabouts(ack.GetJobState()); kind != 0 && counts(ack.GetStatus()) {
+		w.event(Event{Kind: kind, Run: h.run, JobState: ack.GetJobState()})
+	}
+}
+
+// counts reports whether a finish with this answer is the run's outcome.
+func counts(s stintv1.FinishStatus) bool {
+	return s == stintv1.FinishStatus_FINISH_STATUS_RECORDED || s == stintv1.FinishStatus_FINISH_STATUS_DUPLICATE
 }
 
 // fallback is a plainer form of a finish that the server rejected, the most it can be trusted to take: a result it will
@@ -308,28 +314,4 @@ func fallback(f *stintv1.Finish, why *ItemError) *stintv1.Finish {
 		}}
 	}
 	return plain
-}
-
-// event notes what happened, to be told by tell. Caller holds mu.
-func (w *Worker) event(e Event) {
-	if w.cfg.OnEvent != nil {
-		e.Time = time.Now()
-		w.events = append(w.events, e)
-	}
-}
-
-// tell calls OnEvent for what was noted, in order. Caller holds no lock.
-func (w *Worker) tell() {
-	if w.cfg.OnEvent == nil {
-		return
-	}
-	w.telling.Lock()
-	defer w.telling.Unlock()
-	w.mu.Lock()
-	events := w.events
-	w.events = nil
-	w.mu.Unlock()
-	for _, e := range events {
-		w.cfg.OnEvent(e)
-	}
 }

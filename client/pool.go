@@ -66,6 +66,7 @@ func (p *pool) execute(h *held) {
 	}()
 	err := context.Cause(h.ctx)
 	if err == nil {
+		p.worker.started(h)
 		err = p.handler(extract(h.ctx, h.run.TraceContext), h.run)
 	}
 	finish = outcome(h.run, err, context.Cause(h.ctx))

@@ -131,7 +131,6 @@ func (w *Worker) detach(s *session, err error) (done bool) {
 	}
 	w.look()
 	w.mu.Unlock()
-	w.tell()
 	return done
 }
 
@@ -224,7 +223,6 @@ func (s *session) apply(resp *stintv1.WorkResponse, now time.Time) error {
 	quiet := len(started)+len(s.finishes)+len(s.acks) == 0 && !w.draining &&
 		resp.GetWelcome() == nil && resp.GetReportAnswer() == nil && resp.GetGoingAway() == nil
 	w.mu.Unlock()
-	w.tell()
 	for _, h := range started {
 		w.start(h)
 	}

@@ -29,7 +29,6 @@ func (w *Worker) supervise(stop <-chan struct{}, ended <-chan error, leave conte
 	for {
 		select {
 		case err := <-ended:
-			w.tell()
 			return err
 		case <-stop:
 			w.Stop()
@@ -42,7 +41,6 @@ func (w *Worker) supervise(stop <-chan struct{}, ended <-chan error, leave conte
 		if reason != nil {
 			leave(reason)
 		}
-		w.tell()
 		timer.Reset(max(next.Sub(now), 0))
 	}
 }
@@ -120,7 +118,6 @@ func (w *Worker) interruptAll(e *InterruptError) {
 		w.interrupt(h, e)
 	}
 	w.mu.Unlock()
-	w.tell()
 }
 
 // drain asks for no more runs, and for the interruption of those held after grace. A later call can only shorten the
