@@ -23,6 +23,16 @@ var (
 	ErrSilent = errors.New("dispatch: nothing came on the session for too long")
 	// ErrDraining refuses a claim of an instance that is draining.
 	ErrDraining = errors.New("dispatch: the worker is draining")
+	// ErrOtherRequest refuses a claim whose request was another one's.
+	ErrOtherRequest = errors.New("dispatch: the request was a claim of other jobs")
+	// ErrJobUnknown is for a chosen job that is not there.
+	ErrJobUnknown = errors.New("dispatch: no job has this id")
+	// ErrBlocked is for a chosen job that is READY and may not start.
+	ErrBlocked = errors.New("dispatch: the job may not start now")
+	// ErrAnswerFull is for a chosen job that does not fit into the answer.
+	ErrAnswerFull = errors.New("dispatch: the answer is full")
+	// ErrRunOver is for a chosen job that an earlier call of the request has claimed, and whose run is over.
+	ErrRunOver = errors.New("dispatch: the run that this request has claimed is over")
 	// ErrWorkerUnknown is for an instance id that no worker has.
 	ErrWorkerUnknown = errors.New("dispatch: no worker has this instance id")
 	// ErrClosed ends sessions and claims when the dispatcher closes.
