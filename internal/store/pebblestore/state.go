@@ -192,11 +192,15 @@ func (s *state) candidates(to []uint32, id job.ID) []uint32 {
 	return to
 }
 
-// putQueue makes q the queue of its name, or takes it from sight if it is deleted.
-func (s *state) putQueue(q *queue) {
-	s.queues[q.set.Name] = q
-	s.byNum[q.number] = q
-	s.nextQueue = max(s.nextQueue, q.number+1)
+// putQueue makes next the queue of its name, or takes it from sight if it is deleted. The queue itself stays: lanes know it.
+func (s *state) putQueue(next *queue) {
+	q := s.queues[next.set.Name]
+	if q == nil {
+		q = &queue{number: next.number}
+		s.queues[next.set.Name], s.byNum[q.number] = q, q
+		s.nextQueue = max(s.nextQueue, q.number+1)
+	}
+	q.set, q.deleted = next.set, next.deleted
 	i, ok := slices.BinarySearch(s.names, q.set.Name)
 	switch {
 	case q.deleted && ok:
