@@ -146,6 +146,9 @@ func (m *matcher) choose(p *pool, f store.Found) Choice {
 	if !m.give(l, j, p) {
 		return blocked
 	}
+	if !l.stands(&l.band().turns) {
+		l.since = m.clock // it hangs still; it had its chance
+	}
 	m.turned(l)
 	if p.inFlight == before { // its start_by has passed
 		return Choice{State: job.Expired, Err: job.ErrIllegal}
