@@ -26,6 +26,7 @@ type held struct {
 
 	// Guarded by Worker.mu.
 	session  *session  // the one whose reports list it; nil: none yet
+	unlisted bool      // it was claimed by a call, and no hello has listed it yet
 	renewed  time.Time // send time of what the server's last CONTINUE answered; receipt at first
 	lease    time.Duration
 	goesOn   bool            // also when the server does not answer
@@ -45,20 +46,33 @@ func (h *held) deadline() time.Time { return h.renewed.Add(h.lease - h.lease/10)
 // accept takes up an assignment. Caller holds mu, and starts the run afterwards.
 func (w *Worker) accept(s *session, a *stintv1.Assignment, now time.Time) *held {
 	s.received = max(s.received, a.GetAssignmentSeq())
+	h := w.hold(a, now)
+	if h == nil {
+		return nil
+	}
+	h.session = s
+	if i := int(a.GetPool()); i < len(w.pools) {
+		h.pool = w.pools[i]
+	}
+	if w.cfg.MaxRuns > 0 && w.stats.Assigned >= uint64(w.cfg.MaxRuns) {
+		w.drain(forever, SourceShutdown, "MaxRuns is reached")
+	}
+	return h
+}
+
+// hold makes a run one that the worker holds; nil if it was before. Caller holds mu.
+func (w *Worker) hold(a *stintv1.Assignment, now time.Time) *held {
 	if w.held[a.GetLeaseToken()] != nil {
 		w.cfg.Logger.Warn("a run was assigned twice", slog.String("job_id", a.GetJobId()))
 		return nil
 	}
-	h := &held{token: a.GetLeaseToken(), run: newRun(a), session: s, renewed: now}
+	h := &held{token: a.GetLeaseToken(), run: newRun(a), renewed: now}
 	h.goesOn = a.GetLostContact() == stintv1.LostContact_LOST_CONTACT_CONTINUE
 	if h.run.Lease <= 0 {
 		h.run.Lease = defaultLease
 	}
 	h.lease = h.run.Lease
 	h.ctx, h.cancel = context.WithCancelCause(w.base)
-	if i := int(a.GetPool()); i < len(w.pools) {
-		h.pool = w.pools[i]
-	}
 	if len(w.held) == 0 {
 		w.stats.IdleSince = time.Time{}
 	}
@@ -66,9 +80,6 @@ func (w *Worker) accept(s *session, a *stintv1.Assignment, now time.Time) *held 
 	w.stats.Assigned++
 	w.expect(h)
 	w.event(Event{Kind: RunAssigned, Run: h.run})
-	if w.cfg.MaxRuns > 0 && w.stats.Assigned >= uint64(w.cfg.MaxRuns) {
-		w.drain(forever, SourceShutdown, "MaxRuns is reached")
-	}
 	if w.halt != nil {
 		w.interrupt(h, w.halt)
 	}

@@ -40,6 +40,11 @@ type scripted struct {
 	park       func(*stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error)
 	retry      func(*stintv1.RetryJobsRequest) (*stintv1.RetryJobsResponse, error)
 	update     func(*stintv1.UpdateJobRequest) (*stintv1.UpdateJobResponse, error)
+	claim      func(*stintv1.ClaimJobsRequest) (*stintv1.ClaimJobsResponse, error)
+}
+
+func (s *scripted) ClaimJobs(_ context.Context, req *stintv1.ClaimJobsRequest) (*stintv1.ClaimJobsResponse, error) {
+	return s.claim(req)
 }
 
 func (s *scripted) UpdateJob(_ context.Context, req *stintv1.UpdateJobRequest) (*stintv1.UpdateJobResponse, error) {

@@ -62,8 +62,8 @@ type session struct {
 	leaveAt   time.Time // when to leave a server that is going away; zero: it is not
 }
 
-// hold opens a session and lives in it until it ends. It returns errDrained when the worker is done.
-func (w *Worker) hold(ctx context.Context, pause *pacer) error {
+// live opens a session and lives in it until it ends. It returns errDrained when the worker is done.
+func (w *Worker) live(ctx context.Context, pause *pacer) error {
 	if w.idleAndDraining() {
 		return errDrained
 	}
@@ -103,7 +103,7 @@ func (w *Worker) hold(ctx context.Context, pause *pacer) error {
 func (w *Worker) idleAndDraining() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.draining && len(w.held) == 0
+	return w.draining && len(w.held)+w.claims == 0
 }
 
 // attach makes s the worker's session: finishes that were not acknowledged are to be sent on it.
@@ -256,6 +256,11 @@ func (s *session) applyWelcome(welcome *stintv1.Welcome, now time.Time) error {
 		if h.session == s {
 			w.stats.Adopted++
 			w.event(Event{Kind: RunAdopted, Run: h.run})
+		}
+	}
+	for _, h := range w.held {
+		if h.unlisted { // it was claimed after hello was sent
+			h.session, h.unlisted = s, false
 		}
 	}
 	s.schedule(now, welcome.GetNextReportIn().AsDuration())

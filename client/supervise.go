@@ -65,7 +65,7 @@ func (w *Worker) tend(now time.Time) (next time.Time, leave error) {
 		}
 	}
 	switch {
-	case len(w.held) == 0 && w.session == nil:
+	case len(w.held)+w.claims == 0 && w.session == nil:
 		return next, errDrained
 	case w.halt != nil && !now.Before(w.patience()):
 		return next, errGaveUp
@@ -150,7 +150,7 @@ func (w *Worker) connect(ctx context.Context) error {
 	var pause pacer
 	var inUse time.Time // since when the server says INSTANCE_IN_USE
 	for {
-		err := w.hold(ctx, &pause)
+		err := w.live(ctx, &pause)
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}

@@ -87,10 +87,14 @@ type Worker struct {
 	stopped chan struct{}
 	// heard are the kinds of events that somebody listens to, a bit for each.
 	heard atomic.Uint64
+	// handlers counts what executes runs.
+	handlers sync.WaitGroup
 
 	mu       sync.Mutex
 	phase    phase
 	result   error            // of Run, once it has ended
+	closed   bool             // no more runs are started
+	claims   int              // calls of Claim under way
 	held     map[string]*held // by lease token
 	session  *session         // the open stream; nil while there is none
 	resume   string           // resume token of the last welcome
@@ -133,7 +137,11 @@ func (c *Client) NewWorker(cfg WorkerConfig) *Worker {
 	return w
 }
 
-// Handle lets h do the work of queue, at most concurrency runs at once. Call it before Run, which reports mistakes.
+// ClaimOnly is the concurrency of a pool that the server gives nothing by itself: it executes what Claim brings.
+const ClaimOnly = -1
+
+// Handle lets h do the work of queue, at most concurrency runs at once: 1 is one at a time. Call it before Run, which
+// reports mistakes.
 func (w *Worker) Handle(queue string, concurrency int, h Handler) {
 	w.HandlePool([]string{queue}, concurrency, h)
 }
@@ -174,15 +182,17 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // work is Run, once.
 func (w *Worker) work(ctx context.Context) error {
-	var handlers sync.WaitGroup
 	for _, p := range w.pools {
-		p.start(&handlers)
+		p.start(&w.handlers)
 	}
 	sessions, leave := context.WithCancelCause(w.base)
 	ended := make(chan error, 1)
 	go func() { ended <- w.connect(sessions) }()
 	err := w.supervise(ctx.Done(), ended, leave)
 	leave(nil)
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
 	for _, p := range w.pools {
 		close(p.queue)
 	}
@@ -192,7 +202,7 @@ func (w *Worker) work(ctx context.Context) error {
 	if err != nil {
 		w.interruptAll(&InterruptError{Level: retry, Reason: "the session ended for good", Source: SourceShutdown})
 	}
-	return errors.Join(err, w.await(&handlers))
+	return errors.Join(err, w.await())
 }
 
 // follow waits until the Run that is under way returns.
@@ -256,7 +266,7 @@ func (w *Worker) check() error {
 	}
 	runs, queues := 0, make(map[string]bool)
 	for _, p := range w.pools {
-		if p.concurrency < 1 || p.handler == nil || len(p.queues) == 0 {
+		if p.concurrency < 1 && p.concurrency != ClaimOnly || p.handler == nil || len(p.queues) == 0 {
 			return fmt.Errorf("stint: the pool of %q needs a queue, a handler and a concurrency of at least 1", p.queues)
 		}
 		for _, q := range p.queues {
@@ -265,7 +275,7 @@ func (w *Worker) check() error {
 			}
 			queues[q] = true
 		}
-		runs += p.concurrency
+		runs += max(p.concurrency, 0)
 	}
 	if len(queues) > maxQueues || runs > maxRuns {
 		return fmt.Errorf("stint: a worker may handle %d queues and %d runs at once, not %d and %d", maxQueues, maxRuns, len(queues), runs)
@@ -274,11 +284,11 @@ func (w *Worker) check() error {
 }
 
 // await waits for the handlers, at most CancelGrace.
-func (w *Worker) await(handlers *sync.WaitGroup) error {
+func (w *Worker) await() error {
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		handlers.Wait()
+		w.handlers.Wait()
 	}()
 	timer := time.NewTimer(w.cfg.CancelGrace)
 	defer timer.Stop()
