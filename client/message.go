@@ -108,7 +108,7 @@ func (s *session) takeDemand() *stintv1.Demand {
 	if s.demanded && limit == s.limit {
 		return nil
 	}
-	s.demanded, s.limit = true, limit
+	s.demanded, s.limit, s.demand = true, limit, s.seq+1
 	w.version++
 	demand := &stintv1.Demand{Version: w.version}
 	if limit == 0 {

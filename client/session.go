@@ -49,7 +49,8 @@ type session struct {
 	finishes []*held   // to be sent, once each; may hold runs that are gone meanwhile
 	acks     []*stintv1.InterruptAck
 	demanded bool
-	limit    int // of runs in the last demand
+	limit    int    // of runs in the last demand
+	demand   uint64 // the seq of the message that brought it
 
 	cadence    time.Duration
 	reportDue  time.Time // zero: before the welcome, and while one is unanswered
@@ -214,7 +215,7 @@ func (s *session) apply(resp *stintv1.WorkResponse, now time.Time) error {
 	for _, ack := range resp.GetFinishAcks() {
 		w.acknowledged(s, ack)
 	}
-	s.applyAnswer(resp.GetReportAnswer(), now)
+	s.applyAnswer(resp.GetReportAnswer(), resp.GetDemandVersion(), now)
 	for _, v := range resp.GetInterrupts() {
 		w.push(s, v)
 	}
@@ -268,8 +269,8 @@ func (s *session) applyWelcome(welcome *stintv1.Welcome, now time.Time) error {
 }
 
 // applyAnswer applies the verdicts of the report that awaits them, or a repeated answer, which says only that the next
-// report is due at another time. Caller holds mu.
-func (s *session) applyAnswer(answer *stintv1.ReportAnswer, now time.Time) {
+// report is due at another time. demand is the version of the demand in force. Caller holds mu.
+func (s *session) applyAnswer(answer *stintv1.ReportAnswer, demand uint64, now time.Time) {
 	switch {
 	case answer == nil:
 		return
@@ -286,6 +287,10 @@ func (s *session) applyAnswer(answer *stintv1.ReportAnswer, now time.Time) {
 			}
 		}
 		s.answered, s.reportSeq = s.reportSeq, 0
+		if s.demanded && s.demand <= s.answered && demand < s.w.version {
+			s.w.cfg.Logger.Warn("the server does not know the worker's demand; saying it again")
+			s.demanded = false
+		}
 	}
 	s.schedule(now, answer.GetNextReportIn().AsDuration())
 }

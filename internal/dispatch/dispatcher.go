@@ -61,6 +61,7 @@ const (
 	SessionLease = 2 * IdleCadence
 
 	sweepEvery = time.Second // the net under everything that is woken at once
+	hungEvery  = 10          // sweeps, until one looks at keys, too: there may be many that lanes hang on
 	stallAfter = Cadence     // a timer that is later than this says that the whole process stood still
 	duePage    = 256         // jobs that one transaction wakes
 )
@@ -96,21 +97,24 @@ type Dispatcher struct {
 	reserved  map[*store.Key]*reservation
 	gates     gates
 	reviewing bool // the next match looks at all of them
-	waiting   int  // pools that stand in lines
-	workers   map[job.ID]*worker
-	sessions  map[*Session]struct{}
-	polls     map[*claim]struct{} // claims that wait
-	claims    map[claimKey]*claim // claims that can be asked for again
-	followers map[uint64]map[*follower]struct{}
-	deadlines deadlines
-	proposed  []*run     // by the last match
-	told      []delivery // sent, and to be recorded as delivered
-	unsealed  group
-	sealed    []group
-	nextDue   time.Time // when a waiting job comes due; zero: never
-	turns     uint64
-	stats     Stats
-	releaser  releaser
+
+	revisiting bool // the next match looks at all keys that lanes hang on
+	sweepsDone uint64
+	waiting    int // pools that stand in lines
+	workers    map[job.ID]*worker
+	sessions   map[*Session]struct{}
+	polls      map[*claim]struct{} // claims that wait
+	claims     map[claimKey]*claim // claims that can be asked for again
+	followers  map[uint64]map[*follower]struct{}
+	deadlines  deadlines
+	proposed   []*run     // by the last match
+	told       []delivery // sent, and to be recorded as delivered
+	unsealed   group
+	sealed     []group
+	nextDue    time.Time // when a waiting job comes due; zero: never
+	turns      uint64
+	stats      Stats
+	releaser   releaser
 }
 
 // group is what one batch lets out when it is on disk.
@@ -297,6 +301,13 @@ func (d *Dispatcher) release(r *run) {
 
 // poke asks for a transaction, so that Match runs soon. What is under way already will do.
 func (d *Dispatcher) poke() {
+	if wakeUps {
+		d.push()
+	}
+}
+
+// push is poke, by the sweep.
+func (d *Dispatcher) push() {
 	if d.poked || d.closed {
 		return
 	}
@@ -311,6 +322,9 @@ func (d *Dispatcher) poke() {
 func (d *Dispatcher) Wake(queue string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !wakeUps {
+		return
+	}
 	d.rewritten[queue] = struct{}{}
 	if q := d.queues[queue]; q != nil {
 		d.activate(q)
@@ -322,6 +336,9 @@ func (d *Dispatcher) Wake(queue string) {
 func (d *Dispatcher) WakeLimit(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !wakeUps {
+		return
+	}
 	d.loosened[name] = struct{}{}
 	d.poke()
 }

@@ -127,6 +127,7 @@ func (m *matcher) begin() bool {
 	d.poked = false
 	d.takeBack()
 	m.loosen()
+	m.revisit()
 	m.review()
 	m.tryFreed()
 	for _, q := range d.active {
