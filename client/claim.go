@@ -120,11 +120,7 @@ func (w *Worker) takeClaimed(assignments []*stintv1.Assignment, now time.Time) m
 			continue
 		}
 		h.pool = w.pools[i]
-		w.handlers.Add(1)
-		go func() {
-			defer w.handlers.Done()
-			h.pool.execute(h)
-		}()
+		w.handlers.Go(func() { h.pool.execute(h) })
 	}
 	w.mu.Unlock()
 	for _, h := range back {

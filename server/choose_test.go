@@ -32,21 +32,21 @@ func (r *rig) chooseBy(m *stintv1.ClaimJobsRequest) *stintv1.ClaimJobsResponse {
 	return answer
 }
 
-// told is an answer in a line: a result each, and how many runs came.
+// toldOf is an answer in a line: a result each, and how many runs came.
 func toldOf(answer *stintv1.ClaimJobsResponse) string {
 	var words []string
 	for _, res := range answer.GetResults() {
-		word := short(res.GetState().String(), "JOB_STATE_")
+		parts := []string{short(res.GetState().String(), "JOB_STATE_")}
 		if e := res.GetError(); e != nil {
-			word += "/" + short(e.GetReason().String(), "REASON_")
+			parts[0] += "/" + short(e.GetReason().String(), "REASON_")
 		}
 		if res.GetWorker() != "" {
-			word += " by " + res.GetWorker()
+			parts = append(parts, "by", res.GetWorker())
 		}
 		for _, b := range res.GetBlockers() {
-			word += " " + short(b.GetKind().String(), "BLOCKER_KIND_")
+			parts = append(parts, short(b.GetKind().String(), "BLOCKER_KIND_"))
 		}
-		words = append(words, word)
+		words = append(words, strings.Join(parts, " "))
 	}
 	return fmt.Sprintf("%s; %d runs", strings.Join(words, ", "), len(answer.GetAssignments()))
 }
