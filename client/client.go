@@ -62,6 +62,7 @@ type Client struct {
 	jobs    stintv1.JobServiceClient
 	workers stintv1.WorkerServiceClient
 	queues  stintv1.QueueServiceClient
+	events  stintv1.EventServiceClient
 	conn    io.Closer // nil if the caller owns the connection
 }
 
@@ -102,6 +103,7 @@ func New(cc grpc.ClientConnInterface) *Client {
 		jobs:    stintv1.NewJobServiceClient(cc),
 		workers: stintv1.NewWorkerServiceClient(cc),
 		queues:  stintv1.NewQueueServiceClient(cc),
+		events:  stintv1.NewEventServiceClient(cc),
 	}
 }
 
@@ -124,6 +126,9 @@ func (c *Client) Workers() stintv1.WorkerServiceClient { return c.workers }
 
 // Queues returns the generated client of QueueService.
 func (c *Client) Queues() stintv1.QueueServiceClient { return c.queues }
+
+// Events returns the generated client of EventService, for what Client does not wrap.
+func (c *Client) Events() stintv1.EventServiceClient { return c.events }
 
 // Get reads a job with everything the server knows of it. ReasonOf the error is REASON_JOB_NOT_FOUND if there is none.
 func (c *Client) Get(ctx context.Context, id string) (*stintv1.Job, error) {

@@ -12,7 +12,9 @@
 //	answers, err := c.Submit(ctx, client.Job{Queue: "mail", Payload: []byte("hello")})
 //	job, err := c.Wait(ctx, answers[0].ID)
 //
-// What the Client does not wrap is reached through the generated clients: Jobs, Workers, Queues. ReasonOf reads the
+// Watch follows what happens to jobs, runs, queues, limits and workers, without a gap over broken connections.
+//
+// What the Client does not wrap is reached through the generated clients: Jobs, Workers, Queues, Events. ReasonOf reads the
 // reason out of any error; decide by it, not by texts.
 //
 // # Workers

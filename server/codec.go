@@ -43,7 +43,13 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
+// rawMessage is a message that is encoded already.
+type rawMessage []byte
+
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if raw, ok := v.(rawMessage); ok {
+		return mem.BufferSlice{mem.SliceBuffer(raw)}, nil
+	}
 	data, err := c.CodecV2.Marshal(v)
 	if err == nil {
 		return data, nil

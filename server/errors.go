@@ -33,6 +33,7 @@ type refusal struct {
 	field      string // a path; empty if no field is to blame
 	message    string
 	retryAfter time.Duration // 0: waiting does not help
+	metadata   [2]string     // a name and a value; empty: none
 }
 
 func (r *refusal) Error() string {
@@ -79,6 +80,8 @@ var (
 	errSilent         = &refusal{code: codes.Aborted, reason: stintv1.Reason_REASON_SESSION_SILENT, message: "nothing came on the session for longer than its lease"}
 	errDraining       = &refusal{code: codes.FailedPrecondition, reason: stintv1.Reason_REASON_DRAINING, message: "the worker is draining and gets no more runs"}
 	errWorkerNotFound = &refusal{code: codes.NotFound, reason: stintv1.Reason_REASON_WORKER_NOT_FOUND, message: "no worker has this instance id"}
+	errResync         = &refusal{code: codes.OutOfRange, reason: stintv1.Reason_REASON_RESYNC, field: "cursor", message: "events behind the cursor are not kept any more, or it is of another store"}
+	errSlowConsumer   = &refusal{code: codes.ResourceExhausted, reason: stintv1.Reason_REASON_SLOW_CONSUMER, message: "what was sent was not taken for ten seconds"}
 	errInternal       = &refusal{code: codes.Internal, reason: stintv1.Reason_REASON_INTERNAL, message: internalMessage}
 )
 
@@ -196,10 +199,11 @@ func callStatus(err error) (st *status.Status, internal bool) {
 
 // status is r as the end of a call.
 func (r *refusal) status() *status.Status {
-	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{
-		Domain: errorDomain,
-		Reason: strings.TrimPrefix(r.reason.String(), "REASON_"),
-	}}
+	info := &errdetails.ErrorInfo{Domain: errorDomain, Reason: strings.TrimPrefix(r.reason.String(), "REASON_")}
+	if r.metadata[0] != "" {
+		info.Metadata = map[string]string{r.metadata[0]: r.metadata[1]}
+	}
+	details := []protoadapt.MessageV1{info}
 	if r.field != "" {
 		details = append(details, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
 			{Field: r.field, Description: r.message, Reason: strings.TrimPrefix(r.reason.String(), "REASON_")},

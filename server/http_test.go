@@ -261,7 +261,7 @@ func TestMetricsFail(t *testing.T) {
 }
 
 // services are those that health speaks of by name.
-var services = []string{"stint.v1.JobService", "stint.v1.QueueService", "stint.v1.WorkerService"}
+var services = []string{"stint.v1.EventService", "stint.v1.JobService", "stint.v1.QueueService", "stint.v1.WorkerService"}
 
 // TestHealth: each service serves, until the server stops.
 func TestHealth(t *testing.T) {

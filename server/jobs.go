@@ -31,27 +31,41 @@ func (s *Server) GetJob(ctx context.Context, m *stintv1.GetJobRequest) (*stintv1
 	if err := checkView(m.GetView()); err != nil {
 		return nil, err
 	}
-	_, shown, err := s.readJob(ctx, id, m.GetView())
-	if err != nil {
-		return nil, err
-	}
-	return &stintv1.GetJobResponse{Job: shown}, nil
+	answer := &stintv1.GetJobResponse{}
+	err = s.store.View(ctx, func(r store.Reader) (err error) {
+		answer.AsOf = s.asOf(r)
+		_, answer.Job, err = lookUp(r, id, m.GetView())
+		return err
+	})
+	return answer, err
 }
 
 // readJob is a job as it stands, and as it is shown. Errors: errJobNotFound.
 func (s *Server) readJob(ctx context.Context, id job.ID, view stintv1.JobView) (j *job.Job, m *stintv1.Job, err error) {
-	err = s.store.View(ctx, func(r store.Reader) error {
-		found, err := r.Find([]job.ID{id})
-		if err != nil {
-			return err
-		}
-		if j = found[0].Job; j == nil {
-			return errJobNotFound
-		}
-		m, err = wireJob(r, j, view)
+	err = s.store.View(ctx, func(r store.Reader) (err error) {
+		j, m, err = lookUp(r, id, view)
 		return err
 	})
 	return j, m, err
+}
+
+func lookUp(r store.Reader, id job.ID, view stintv1.JobView) (*job.Job, *stintv1.Job, error) {
+	found, err := r.Find([]job.ID{id})
+	if err != nil {
+		return nil, nil, err
+	}
+	j := found[0].Job
+	if j == nil {
+		return nil, nil, errJobNotFound
+	}
+	m, err := wireJob(r, j, view)
+	return j, m, err
+}
+
+// asOf is the cursor behind which events tell of what r may not see.
+func (s *Server) asOf(r store.Reader) string {
+	_, next := r.Position()
+	return s.cursors.write(next)
 }
 
 // ListJobs is one look into the store: a page ends when it is full, or when the budget is used up.
@@ -73,6 +87,7 @@ func (s *Server) ListJobs(ctx context.Context, m *stintv1.ListJobsRequest) (*sti
 	page := &stintv1.ListJobsResponse{}
 	var next uint64
 	err = s.store.View(ctx, func(r store.Reader) error {
+		page.AsOf = s.asOf(r)
 		filter, size := filterFrom(m.GetFilter()), clampPageSize(m.GetPageSize())
 		var jobs []*job.Job
 		next, err = r.Scan(from, m.GetNewestFirst(), scanBudget, func(j *job.Job) bool {
@@ -126,9 +141,10 @@ func (s *Server) CountJobs(ctx context.Context, m *stintv1.CountJobsRequest) (*s
 	if !filter.byQueue() {
 		return s.scanCounts(ctx, &filter)
 	}
+	answer := &stintv1.CountJobsResponse{}
 	var counts [job.NumberOfStates]uint64
 	err := s.store.View(ctx, func(r store.Reader) error {
-		counts = [job.NumberOfStates]uint64{}
+		answer.AsOf, counts = s.asOf(r), [job.NumberOfStates]uint64{}
 		filter.queue.each(r, "", func(q *store.Queue) bool {
 			for state, n := range q.Counts {
 				if filter.states[state] {
@@ -142,17 +158,22 @@ func (s *Server) CountJobs(ctx context.Context, m *stintv1.CountJobsRequest) (*s
 	if err != nil {
 		return nil, err
 	}
-	return &stintv1.CountJobsResponse{Counts: wireCounts(counts)}, nil
+	answer.Counts = wireCounts(counts)
+	return answer, nil
 }
 
 // scanCounts looks at the jobs, in steps, so that no look holds the store for long. A job that changes meanwhile is
 // counted once, as it was when it was seen.
 func (s *Server) scanCounts(ctx context.Context, filter *jobFilter) (*stintv1.CountJobsResponse, error) {
+	answer := &stintv1.CountJobsResponse{}
 	var counts [job.NumberOfStates]uint64
 	next := uint64(1)
 	for seen := 0; next != 0 && seen < countBudget; seen += scanBudget {
 		from := next
 		err := s.store.View(ctx, func(r store.Reader) (err error) {
+			if answer.AsOf == "" {
+				answer.AsOf = s.asOf(r)
+			}
 			next, err = r.Scan(from, false, scanBudget, func(j *job.Job) bool {
 				if filter.matches(j) {
 					counts[j.State]++
@@ -165,7 +186,8 @@ func (s *Server) scanCounts(ctx context.Context, filter *jobFilter) (*stintv1.Co
 			return nil, err
 		}
 	}
-	return &stintv1.CountJobsResponse{Counts: wireCounts(counts), AtLeast: next != 0}, nil
+	answer.Counts, answer.AtLeast = wireCounts(counts), next != 0
+	return answer, nil
 }
 
 // InterruptJobs interrupts each job, or the next page of jobs, in one transaction.

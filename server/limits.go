@@ -65,6 +65,7 @@ func (s *Server) ListLimits(ctx context.Context, m *stintv1.ListLimitsRequest) (
 	page := &stintv1.ListLimitsResponse{}
 	next := ""
 	err = s.store.View(ctx, func(r store.Reader) error {
+		page.AsOf = s.asOf(r)
 		size := clampPageSize(m.GetPageSize())
 		r.Limits(string(position), func(l *store.Limit) bool {
 			if len(page.Limits) == size {
@@ -118,7 +119,10 @@ func (s *Server) GetLimitUsage(ctx context.Context, m *stintv1.GetLimitUsageRequ
 		return nil, err
 	}
 	u := usagePage{gate: s.dispatch.Gate, limit: m.GetName(), size: clampPageSize(m.GetPageSize()), from: string(position), only: m.Key}
-	err = s.store.View(ctx, u.read)
+	err = s.store.View(ctx, func(r store.Reader) error {
+		u.answer.AsOf = s.asOf(r)
+		return u.read(r)
+	})
 	if err != nil || u.next == nil {
 		return &u.answer, err
 	}

@@ -25,6 +25,7 @@ func (s *Server) ListQueues(ctx context.Context, m *stintv1.ListQueuesRequest) (
 	page := &stintv1.ListQueuesResponse{}
 	next := ""
 	err = s.store.View(ctx, func(r store.Reader) error {
+		page.AsOf = s.asOf(r)
 		size := clampPageSize(m.GetPageSize())
 		parsePattern(m.GetQueue()).each(r, string(position), func(q *store.Queue) bool {
 			if len(page.Queues) == size {
@@ -54,7 +55,7 @@ func (s *Server) GetQueue(ctx context.Context, m *stintv1.GetQueueRequest) (*sti
 		if q == nil {
 			return errQueueNotFound
 		}
-		answer.Queue = s.wireQueue(q, r)
+		answer.Queue, answer.AsOf = s.wireQueue(q, r), s.asOf(r)
 		return nil
 	})
 	return answer, err

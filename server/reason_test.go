@@ -3,6 +3,7 @@ package server_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -233,6 +234,29 @@ var reasons = map[stintv1.Reason]struct {
 				r.limit(fmt.Sprint("l", i), 1)
 			}
 			return r.putLimit(&stintv1.PutLimitRequest{Name: "one-more", Policy: &stintv1.LimitPolicy{MaxUnits: 1}})
+		},
+	},
+	stintv1.Reason_REASON_RESYNC: {
+		want: said{code: codes.OutOfRange, field: "cursor"},
+		provoke: func(r *rig) said {
+			return ofCall(r.watchError(&stintv1.WatchEventsRequest{Cursor: strings.Repeat("A", 22)}))
+		},
+	},
+	stintv1.Reason_REASON_SLOW_CONSUMER: {
+		want: said{code: codes.ResourceExhausted},
+		provoke: func(r *rig) said {
+			stream, err := r.events.WatchEvents(r.ctx, nil)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			for range 20 {
+				r.submit(slices.Repeat([]*stintv1.JobSpec{{Queue: "q"}}, 200)...)
+				time.Sleep(2 * time.Second)
+			}
+			for err == nil {
+				_, err = stream.Recv()
+			}
+			return ofCall(err)
 		},
 	},
 	stintv1.Reason_REASON_UNIQUE_CONFLICT: {

@@ -35,6 +35,7 @@ type rig struct {
 	jobs    stintv1.JobServiceClient
 	queues  stintv1.QueueServiceClient
 	workers stintv1.WorkerServiceClient
+	events  stintv1.EventServiceClient
 	cast    *cast
 	log     *logBuffer
 	ended   chan error // what Serve returned
@@ -105,6 +106,8 @@ func newRig(t *testing.T, cfg rigConfig) *rig {
 	go func() { r.ended <- r.server.Serve(serving, lis, r.http) }()
 	r.conn, err = grpc.NewClient("passthrough:///stint",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }),
+		// Windows that grow would let some tests' readers be slow for longer than others'.
+		grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(1<<20),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -112,6 +115,7 @@ func newRig(t *testing.T, cfg rigConfig) *rig {
 	r.jobs = stintv1.NewJobServiceClient(r.conn)
 	r.queues = stintv1.NewQueueServiceClient(r.conn)
 	r.workers = stintv1.NewWorkerServiceClient(r.conn)
+	r.events = stintv1.NewEventServiceClient(r.conn)
 	t.Cleanup(func() {
 		if err := r.conn.Close(); err != nil {
 			t.Error(err)

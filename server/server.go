@@ -19,6 +19,7 @@ import (
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 	"github.com/stintrun/stint/internal/dispatch"
+	"github.com/stintrun/stint/internal/feed"
 	"github.com/stintrun/stint/internal/store"
 )
 
@@ -75,6 +76,7 @@ func (c Config) validate() error {
 
 // Server serves stint.v1 over a store and a dispatcher, which it does not own. Make one with New.
 type Server struct {
+	stintv1.UnsafeEventServiceServer
 	stintv1.UnsafeJobServiceServer
 	stintv1.UnsafeQueueServiceServer
 	stintv1.UnsafeWorkerServiceServer
@@ -89,6 +91,10 @@ type Server struct {
 	health  *health.Server
 	metrics *metrics
 	tokens  pageTokens
+	cursors cursors
+	feed    *feed.Feed
+
+	watchers atomic.Int64 // followers of events
 
 	ready    atomic.Bool
 	stop     sync.Once
@@ -113,8 +119,11 @@ func New(st store.Store, d *dispatch.Dispatcher, cfg Config, log *slog.Logger) (
 		tokens:   newPageTokens(st.Secret()),
 		stopping: make(chan struct{}),
 		stopped:  make(chan struct{}),
+		cursors:  newCursors(st.Secret()),
 	}
+	s.feed = feed.New(st, s.encodeEvent)
 	s.grpc = grpc.NewServer(s.options()...)
+	stintv1.RegisterEventServiceServer(s.grpc, s)
 	stintv1.RegisterJobServiceServer(s.grpc, s)
 	stintv1.RegisterQueueServiceServer(s.grpc, s)
 	stintv1.RegisterWorkerServiceServer(s.grpc, s)
@@ -163,6 +172,7 @@ func (s *Server) sendMax() int {
 func (s *Server) setHealth(status healthv1.HealthCheckResponse_ServingStatus) {
 	for _, service := range []string{
 		"",
+		stintv1.EventService_ServiceDesc.ServiceName,
 		stintv1.JobService_ServiceDesc.ServiceName,
 		stintv1.QueueService_ServiceDesc.ServiceName,
 		stintv1.WorkerService_ServiceDesc.ServiceName,
@@ -214,6 +224,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 		s.ready.Store(false)
 		s.setHealth(healthv1.HealthCheckResponse_NOT_SERVING)
 		close(s.stopping)
+		s.feed.Close()
 
 		done := make(chan struct{})
 		go func() {

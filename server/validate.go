@@ -16,6 +16,7 @@ import (
 // Limits of what requests hold; lengths are in bytes.
 const (
 	nameMax        = 200
+	eventJobsMax   = 100
 	itemsMax       = 1000 // jobs or ids of one request
 	labelsMax      = 64
 	labelKeyMax    = 63
@@ -299,6 +300,32 @@ func checkListJobs(m *stintv1.ListJobsRequest) error {
 		return err
 	}
 	return checkJobFilter(m.GetFilter())
+}
+
+// checkEventFilter says what is wrong with a filter of events but for the ids, which are checked where they are read.
+func checkEventFilter(m *stintv1.EventFilter) error {
+	if err := checkQueuePattern("filter.queue", m.GetQueue()); err != nil {
+		return err
+	}
+	if n := len(m.GetJobIds()); n > eventJobsMax {
+		return invalid("filter.job_ids", "%d jobs; at most %d", n, eventJobsMax)
+	}
+	for i, k := range m.GetKinds() {
+		if _, known := stintv1.EventKind_name[int32(k)]; !known || k == 0 {
+			return invalid(fmt.Sprintf("filter.kinds[%d]", i), "%d is no kind; there are %s", k, strings.Join(eventKinds(), ", "))
+		}
+	}
+	return checkLabels("filter.labels", m.GetLabels())
+}
+
+// eventKinds are the names of all kinds of events, in the order of their numbers.
+func eventKinds() []string {
+	var names []string
+	values := stintv1.EventKind(0).Descriptor().Values()
+	for i := 1; i < values.Len(); i++ {
+		names = append(names, strings.TrimPrefix(string(values.Get(i).Name()), "EVENT_KIND_"))
+	}
+	return names
 }
 
 func checkWaitJob(m *stintv1.WaitJobRequest) error {

@@ -30,6 +30,8 @@ Scenarios, all by default:
 
 With --backlog N it also measures what N waiting jobs cost: memory, drain rate, time to start. With --blocked N it measures,
 in as many pairs as there are runs, what N jobs that wait for a full key of a limit cost those of another key behind them.
+With --events N
+it measures how far behind followers of N events a second are, over a kill of the server, and whether each has had every event once.
 It ends with 1 if any job was refused, lost, or finished other than once.
 
 A running server is used only if --server is on the command line. Its finished jobs then stay there.`,
@@ -62,6 +64,8 @@ A running server is used only if --server is on the command line. Its finished j
 	flags.IntVar(&c.Limits, "limits", 0, "limits that each job names, at most 8; nothing waits for them")
 	flags.IntVar(&c.Keys, "keys", 1000, "keys of each limit")
 	flags.IntVar(&c.Backlog, "backlog", 0, "also measure with so many jobs waiting")
+	flags.IntVar(&c.Events, "events", 0, "also measure the followers of so many events a second; a tenth as many follow")
+	flags.IntVar(&c.Watchers, "watchers", 0, "followers of all events while the scenarios run")
 	flags.IntVar(&c.Blocked, "blocked", 0, "also measure behind so many jobs that wait for a full key")
 	return cmd
 }
@@ -77,7 +81,7 @@ func (g *globals) bench(ctx context.Context, c bench.Config) error {
 		defer cancel()
 	}
 	report, err := bench.Run(ctx, c)
-	if len(report.Results) > 0 || report.Backlog != nil || report.Blocked != nil {
+	if len(report.Results) > 0 || report.Backlog != nil || report.Blocked != nil || report.Events != nil {
 		err = errors.Join(err, g.printBench(report))
 	}
 	if err != nil && ctx.Err() == nil && c.Server == "" {

@@ -98,7 +98,7 @@ func exitCodeOf(reason stintv1.Reason, code codes.Code) int {
 	case stintv1.Reason_REASON_JOB_NOT_FOUND, stintv1.Reason_REASON_QUEUE_NOT_FOUND, stintv1.Reason_REASON_WORKER_NOT_FOUND,
 		stintv1.Reason_REASON_LIMIT_NOT_FOUND:
 		return exitNotFound
-	case stintv1.Reason_REASON_STORAGE_FULL, stintv1.Reason_REASON_TOO_MANY_QUEUES, stintv1.Reason_REASON_TOO_MANY_LIMITS,
+	case stintv1.Reason_REASON_STORAGE_FULL, stintv1.Reason_REASON_TOO_MANY_QUEUES, stintv1.Reason_REASON_TOO_MANY_LIMITS, stintv1.Reason_REASON_SLOW_CONSUMER,
 		stintv1.Reason_REASON_INTERNAL:
 		return exitFailed
 	case stintv1.Reason_REASON_SERVER_STOPPING:

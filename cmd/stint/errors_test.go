@@ -53,6 +53,8 @@ var reasonCodes = map[stintv1.Reason]int{
 	stintv1.Reason_REASON_JOB_BLOCKED:        4,
 	stintv1.Reason_REASON_UNITS_OVER_LIMIT:   2,
 	stintv1.Reason_REASON_TOO_MANY_LIMITS:    1,
+	stintv1.Reason_REASON_RESYNC:             4,
+	stintv1.Reason_REASON_SLOW_CONSUMER:      1,
 }
 
 // statusCodes are the same for errors without a reason that this build knows.

@@ -15,7 +15,7 @@ const pageSize = 1000
 
 func newJobCommand(g *globals) *cobra.Command {
 	return group("job", "Look at jobs and act on them",
-		newJobGetCommand(g), newJobListCommand(g), newJobWaitCommand(g), newJobExplainCommand(g),
+		newJobGetCommand(g), newJobListCommand(g), newJobWaitCommand(g), newJobWatchCommand(g), newJobExplainCommand(g),
 		newJobUpdateCommand(g), newJobInterruptCommand(g), newJobRetryCommand(g), newJobParkCommand(g), newJobDeleteCommand(g))
 }
 

@@ -47,6 +47,11 @@ func Run(ctx context.Context, c Config) (Report, error) {
 			return r, err
 		}
 	}
+	if c.Events > 0 {
+		if r.Events, err = events(ctx, c); err != nil {
+			return r, err
+		}
+	}
 	return r, r.verdict()
 }
 
@@ -58,6 +63,11 @@ func repeat(ctx context.Context, c Config, s scenario) ([]Result, error) {
 	}
 	samples, err := withTarget(ctx, c, func(t *target) ([]sample, error) {
 		var all []sample
+		leave, err := t.watch(ctx, c.Watchers)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
 		for i := range c.Runs {
 			c.Note(fmt.Sprintf("%s: run %d of %d", s.name, i+1, c.Runs))
 			one, err := s.run(ctx, t, c, jobs)

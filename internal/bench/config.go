@@ -53,6 +53,11 @@ type Config struct {
 	// Blocked is the number of jobs that wait for a full key of a limit before those that are measured, at least 10,000; zero
 	// leaves that scenario out.
 	Blocked int
+	// Events is the rate of events, at least 1,000 a second, at which followers are measured: a tenth as many follow. Zero
+	// leaves that scenario out.
+	Events int
+	// Watchers is how many follow all events while the scenarios run.
+	Watchers int
 	// Version is the version of stint to report.
 	Version string
 	// Note is told what is being done, for people; nil means nobody.
@@ -99,6 +104,7 @@ func (c Config) Validate() error {
 		{"runs", c.Runs, 1, 1000},
 		{"limits", c.Limits, 0, len(limitNames)},
 		{"keys", c.Keys, 1, 1 << 24},
+		{"watchers", c.Watchers, 0, 100},
 	} {
 		if bound.value < bound.least || bound.value > bound.most {
 			faults = append(faults, fmt.Errorf("%s is %d, not in %d to %d", bound.name, bound.value, bound.least, bound.most))
@@ -115,6 +121,9 @@ func (c Config) Validate() error {
 	}
 	if c.Blocked != 0 && c.Server != "" {
 		faults = append(faults, errors.New("blocked takes a server of its own for each pair, so it cannot use a running one"))
+	}
+	if c.Events != 0 && (c.Events < eventsLeast || c.Server != "") {
+		faults = append(faults, fmt.Errorf("events is %d, not at least %d, or a running server is to be used, which it would kill", c.Events, eventsLeast))
 	}
 	if c.Backlog != 0 && c.Server != "" {
 		faults = append(faults, errors.New("backlog restarts the server, so it cannot use a running one"))

@@ -19,6 +19,8 @@ type Report struct {
 	Backlog *Backlog `json:"backlog,omitempty"`
 	// Blocked says what jobs that wait for a full key cost others; nil if it was not asked for.
 	Blocked *Blocked `json:"blocked,omitempty"`
+	// Events says how far behind followers of events are; nil if it was not asked for.
+	Events *Events `json:"events,omitempty"`
 }
 
 // Result is the median of the runs of one scenario.
@@ -62,6 +64,12 @@ func (r Report) verdict() error {
 	if r.Blocked != nil {
 		n += r.Blocked.Faults
 		first = append(first, r.Blocked.first)
+	}
+	if r.Events != nil {
+		if err := r.Events.fault(); err != nil {
+			n++
+			first = append(first, err)
+		}
 	}
 	if n == 0 {
 		return nil
@@ -112,6 +120,9 @@ func (r Report) WriteTable(w io.Writer) error {
 	}
 	if r.Blocked != nil {
 		r.Blocked.write(w)
+	}
+	if r.Events != nil {
+		r.Events.write(w)
 	}
 	return nil
 }

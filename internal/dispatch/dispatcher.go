@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stintrun/stint/internal/event"
 	"github.com/stintrun/stint/internal/job"
 	"github.com/stintrun/stint/internal/store"
 )
@@ -107,8 +108,9 @@ type Dispatcher struct {
 	claims     map[claimKey]*claim // claims that can be asked for again
 	followers  map[uint64]map[*follower]struct{}
 	deadlines  deadlines
-	proposed   []*run     // by the last match
-	told       []delivery // sent, and to be recorded as delivered
+	proposed   []*run        // by the last match
+	notes      []event.Event // of workers, to be told
+	told       []delivery    // sent, and to be recorded as delivered
 	unsealed   group
 	sealed     []group
 	nextDue    time.Time // when a waiting job comes due; zero: never

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/stintrun/stint/internal/event"
 	"github.com/stintrun/stint/internal/job"
 	"github.com/stintrun/stint/internal/store"
 )
@@ -38,6 +39,7 @@ type matcher struct {
 	claims  int
 	failed  bool
 	wrote   []*gate
+	noted   []event.Event
 }
 
 // cursor walks down one lane.
@@ -85,9 +87,11 @@ func (o *order) Pop() any {
 func (d *Dispatcher) Match(tx store.Tx) error {
 	m := matcher{d: d, tx: tx, now: tx.Now(), clock: d.now(), looked: d.looked}
 	m.writeGates()
+	m.writeNotes()
 	err := m.match()
 	if err != nil {
 		m.unwriteGates()
+		m.unwriteNotes()
 	}
 	return err
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	mathrand "math/rand/v2"
 	"slices"
 	"time"
 
+	"github.com/stintrun/stint/internal/event"
 	"github.com/stintrun/stint/internal/job"
 )
 
@@ -99,6 +101,10 @@ func (d *Dispatcher) register(ctx context.Context, h Hello, wake func(), t *turn
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	kind := event.WorkerConnected
+	if _, known := d.workers[h.Instance]; known || h.ResumeToken != "" {
+		kind = event.WorkerResumed
+	}
 	w := d.worker(h.Instance, now)
 	if old := w.session; old != nil {
 		if old.token != h.ResumeToken && old.alive(now) {
@@ -114,6 +120,7 @@ func (d *Dispatcher) register(ctx context.Context, h Hello, wake func(), t *turn
 	if !wakeUps {
 		s.wake = func() {}
 	}
+	d.note(kind, w, "", "")
 	d.sessions[s] = struct{}{}
 	d.releaser.joins(h.Build)
 	t.session, t.hello, t.complete = s, true, true
@@ -163,6 +170,9 @@ func (d *Dispatcher) end(s *Session, err error) {
 	d.releaser.leaves(s.hello.Build, now)
 	if s.worker.session == s {
 		s.worker.session, s.worker.heard = nil, s.heard
+		if !errors.Is(err, ErrReplaced) {
+			d.note(event.WorkerGone, s.worker, "", "")
+		}
 	}
 	for _, r := range s.outbox {
 		d.withdraw(r, now)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stintrun/stint/internal/event"
 	"github.com/stintrun/stint/internal/job"
 	"github.com/stintrun/stint/internal/store"
 )
@@ -172,6 +173,7 @@ func (d *Dispatcher) Drain(instances []job.ID, notice DrainNotice) []Drained {
 }
 
 func (d *Dispatcher) drain(w *worker, notice DrainNotice, now int64) {
+	d.note(event.WorkerDraining, w, notice.Reason, notice.Requester)
 	w.draining, w.drain = true, notice
 	if notice.Grace != nil {
 		if at := now + int64(*notice.Grace); w.grace.at == 0 || at < w.grace.at {

@@ -43,6 +43,9 @@ type sim struct {
 	submitters, watchers, crew sync.WaitGroup
 	seats                      []chan struct{} // a value kills the worker that sits there
 
+	following sync.WaitGroup
+	followers []*follower
+
 	idsMu sync.Mutex
 	ids   []string // of all jobs that were sent
 }
@@ -83,6 +86,7 @@ func play(t *testing.T, seed uint64, sc script) {
 		s.witness.fault("%d handlers were not cleaned up", n)
 	}
 	s.compare(jobs)
+	s.compareFollowers(jobs)
 	s.crash(0)
 	s.start()
 	s.compare(s.list())
@@ -112,6 +116,9 @@ func (s *sim) populate() {
 	s.submitters.Go(func() { s.submitByCalls(newDice(s.seed, "calls")) })
 	s.watchers.Go(func() { s.listAll(newDice(s.seed, "lister")) })
 	s.watchers.Go(func() { s.waitForOne(newDice(s.seed, "waiter")) })
+	for i := range 3 {
+		s.follow(i)
+	}
 	if s.mischief {
 		s.watchers.Go(func() { s.operate(newDice(s.seed, "operator")) })
 	}

@@ -121,7 +121,8 @@ func (w *world) start() {
 	log := slog.New(&complaints{Handler: slog.DiscardHandler, w: w, p: p})
 	var err error
 	p.store, err = pebblestore.Open(pebblestore.Config{
-		Dir: "data", FS: &slowDisk{FS: w.fs, gate: &p.disk, slowly: w.slowly}, Logger: log, Reserve: -1, CacheBytes: 1 << 20, SnapshotBytes: 32 << 10,
+		RetainEvents: 1000 * time.Hour, // longer than any script
+		Dir:          "data", FS: &slowDisk{FS: w.fs, gate: &p.disk, slowly: w.slowly}, Logger: log, Reserve: -1, CacheBytes: 1 << 20, SnapshotBytes: 32 << 10,
 		Retain: 365 * 24 * time.Hour, // the witness remembers everything
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/stintrun/stint/internal/event"
 	"github.com/stintrun/stint/internal/job"
 )
 
@@ -23,6 +24,9 @@ var (
 	// ErrTooManyQueues answers Tx.Queue when it would make one queue more than QueuesMax.
 	ErrTooManyQueues = errors.New("store: too many queues")
 	// ErrTooManyLimits answers Tx.PutLimit when it would make one limit more than LimitsMax.
+	// ErrResync answers Reader.Events when it does not have all events from the cursor on: they are too old, or the cursor
+	// is of another store.
+	ErrResync        = errors.New("store: events at the cursor are not kept")
 	ErrTooManyLimits = errors.New("store: too many limits")
 )
 
@@ -48,6 +52,8 @@ type Store interface {
 	// View runs fn over a state that is at least as new as everything answered before the call. If ctx has ended, it
 	// answers ctx's error and does not.
 	View(ctx context.Context, fn func(Reader) error) error
+	// AwaitEvents returns when there may be events at or after the cursor that were not there before, or with ctx's error.
+	AwaitEvents(ctx context.Context, from Cursor) error
 	// Secret is 32 random bytes made with the store, for sealing tokens.
 	Secret() [32]byte
 	// Full reports whether free space is under the reserve, so that new jobs are refused.
@@ -124,8 +130,25 @@ type Reader interface {
 	// Holder tells who holds a unique key of a queue: it follows from the jobs' KeyTerm and the time. It is zero if nobody
 	// does. Finished jobs of a deleted queue hold theirs as long as the queue comes back with them.
 	Holder(queue, key string) (Holder, error)
+	// Events calls fn for the events on disk from the cursor on, in their order, with the cursor behind each, until fn returns
+	// false for one it does not take. It takes no more than budget and returns where to go on from. With ErrResync it returns
+	// the oldest cursor. The event is valid during the call.
+	Events(from Cursor, budget int, fn func(Cursor, *event.Event) bool) (next Cursor, err error)
+	// Position is where the events that are kept begin, and where those begin that this reader may not see the effects of.
+	Position() (oldest, next Cursor)
 	// Lanes calls fn for each lane that has READY jobs, in no order.
 	Lanes(fn func(Lane))
+}
+
+// Cursor is a place among the events: before the one of the index (from 0) among those of a batch.
+type Cursor struct {
+	Batch uint64
+	Index uint32
+}
+
+// Before reports whether c is an earlier place than o.
+func (c Cursor) Before(o Cursor) bool {
+	return c.Batch < o.Batch || c.Batch == o.Batch && c.Index < o.Index
 }
 
 // Found is what is known of an id: a job, or, past its retention, its final state only.
@@ -174,6 +197,8 @@ type Tx interface {
 	PutGate(Gate)
 	// PutZombie keeps a run that was left behind until EndZombie. Its queue must exist.
 	PutZombie(*Zombie) error
+	// Note adds an event of something that the store does not hold. Its time is the transaction's.
+	Note(event.Event)
 	// EndZombie forgets the zombie of the fence; it reports whether there was one.
 	EndZombie(fence uint64) bool
 }

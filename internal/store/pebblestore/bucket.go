@@ -95,7 +95,7 @@ func readBucket(raw []byte) (*bucket, error) {
 
 // appendFilter writes what Find needs of a full bucket.
 func (b *bucket) appendFilter(buf []byte) []byte {
-	w := writer{buf}
+	w := writer{b: buf}
 	w.duration(1, time.Duration(b.v7min))
 	w.duration(2, time.Duration(b.v7max))
 	w.flag(3, b.other)

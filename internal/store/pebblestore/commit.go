@@ -116,7 +116,7 @@ func (s *Store) transact(fn func(store.Tx) error) error {
 	if err := guard(fn, t); err != nil {
 		return err
 	}
-	if len(t.changes) > 0 || len(t.queues) > 0 || len(t.limits) > 0 || len(t.zombies) > 0 || len(t.gates) > 0 || t.also != nil {
+	if len(t.changes) > 0 || len(t.queues) > 0 || len(t.limits) > 0 || len(t.zombies) > 0 || len(t.gates) > 0 || len(t.events) > 0 || t.also != nil {
 		s.handOver(t)
 	}
 	return nil
@@ -138,6 +138,7 @@ func (s *Store) handOver(t *tx) {
 	b := &s.building
 	s.dirty.Store(b.number)
 	first := len(b.steps)
+	s.noteAll(t)
 	s.state.mu.Lock()
 	for _, q := range t.queues {
 		s.state.putQueue(q)
@@ -169,6 +170,9 @@ func (s *Store) handOver(t *tx) {
 	}
 	s.state.mu.Unlock()
 
+	for i := range t.changes {
+		s.noteJob(&t.changes[i], t.now)
+	}
 	if t.also != nil {
 		t.also()
 	}
@@ -198,6 +202,27 @@ func (s *Store) handOver(t *tx) {
 	s.writeHoldings(t.holdings)
 	if len(t.changes) > 0 && s.observer != nil {
 		s.observer.Applied(t.changes)
+	}
+}
+
+// noteAll tells of what a transaction changes besides jobs, before it does.
+func (s *Store) noteAll(t *tx) {
+	for _, q := range t.queues {
+		s.noteQueue(q, t.now)
+	}
+	for _, l := range t.limits {
+		s.noteLimit(l, t.now)
+	}
+	for _, g := range t.gates {
+		s.noteGate(g, t.now)
+	}
+	for fence, z := range t.zombies {
+		if err := s.noteZombie(fence, z, t.now); err != nil {
+			s.fail(err)
+		}
+	}
+	for i := range t.events {
+		s.events.add(&t.events[i])
 	}
 }
 
@@ -403,6 +428,7 @@ func (s *Store) seal() {
 // begin starts the next batch.
 func (s *Store) begin(number uint64) {
 	b := &s.building
+	s.under.Store(number)
 	clear(b.ids)
 	clear(b.lanes)
 	clear(b.born)
@@ -456,6 +482,7 @@ func (s *Store) writeCommit() {
 			c.fronts = append(c.fronts, front{lane: l.number, pos: l.front()})
 		}
 	}
+	s.writeEvents(&c)
 	s.buf = c.append(s.buf[:0], s.state)
 	s.set(seqKey(kindLog, b.number), s.buf)
 	s.logged += len(s.buf)

@@ -21,6 +21,7 @@ const (
 	kindHold    = 'u' // queue number, unique key → who holds it
 	kindHoldEnd = 'e' // unix nanoseconds, seq of a holder that has ended → queue number, unique key
 	kindLog     = 'c' // batch → commit record
+	kindEvent   = 'v' // batch → its events
 	kindQueue   = 'Q' // queue number → queue record
 	kindLimit   = 'L' // limit number → limit record
 	kindZombie  = 'z' // fence → zombie record

@@ -357,7 +357,7 @@ const segmentMax = 1 << 24
 
 // appendSegment writes the entries as runs of consecutive places and jobs: most batches take a few bytes.
 func appendSegment(b []byte, entries []entry) []byte {
-	w := writer{b}
+	w := writer{b: b}
 	for i := 0; i < len(entries); {
 		n := 1
 		for i+n < len(entries) && entries[i+n].ready == entries[i].ready+uint64(n) && entries[i+n].seq == entries[i].seq+uint64(n) {

@@ -181,3 +181,38 @@ func TestWindowsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestLanesOutlastPolicies: a queue's lanes are the same ones after its policy was written, by whichever order jobs come,
+// leave and come back.
+func TestLanesOutlastPolicies(t *testing.T) {
+	const rounds, keys = 40, 6
+	k := newKeyed(t)
+	rewrite := func() {
+		k.update(func(tx store.Tx) error { return tx.PutQueue(tx.Queue("q")) })
+	}
+	seq := uint64(0)
+	for range rounds {
+		for i := range keys {
+			k.put(fmt.Sprint("k", i))
+			rewrite()
+		}
+		for i := range keys {
+			seq++
+			k.update(func(tx store.Tx) error {
+				js, err := tx.Load([]uint64{seq})
+				if err != nil {
+					return err
+				}
+				if l := tx.LaneOf(js[0]); l == nil || l.Len() != 1 || len(l.Keys()) != 1 || l.Keys()[0].Key.Name != fmt.Sprint("k", i) {
+					t.Fatalf("job %d waits in %v", seq, l)
+				}
+				return tx.Put(store.Change{Old: js[0]})
+			})
+			rewrite()
+		}
+	}
+	q := k.store.state.queues["q"]
+	if n := q.passing.n + len(q.tenants) + q.plain.lanes; n != 0 {
+		t.Errorf("%d lanes and tenants are left", n)
+	}
+}

@@ -21,6 +21,8 @@ type commit struct {
 	steps                         []step
 	fronts                        []front
 	drops                         []drop
+	eventBytes                    int    // of the batch's events
+	eventsFrom                    uint64 // the batch that the events begin with now; 0: as before
 }
 
 // front says where a lane's front is at the end of a batch.
@@ -40,7 +42,7 @@ type drop struct {
 }
 
 func (c *commit) append(b []byte, names names) []byte {
-	w := writer{b}
+	w := writer{b: b}
 	w.uint(1, c.batch)
 	w.time(2, c.time, 0)
 	w.uint(3, c.nextSeq)
@@ -62,6 +64,8 @@ func (c *commit) append(b []byte, names names) []byte {
 	for i := range c.drops {
 		w.message(8, c.drops[i].write)
 	}
+	w.uint(12, uint64(c.eventBytes))
+	w.uint(13, c.eventsFrom)
 	for limit, by := range c.named {
 		w.message(11, func(w *writer) {
 			w.uint(1, uint64(limit))
@@ -113,6 +117,10 @@ func (s *state) readCommit(raw []byte) (*commit, error) {
 				lanes[l.number] = l
 				c.born = append(c.born, l)
 			}
+		case 12:
+			c.eventBytes = int(r.v)
+		case 13:
+			c.eventsFrom = r.v
 		case 11:
 			err = c.readNamed(r.raw)
 		}
@@ -155,6 +163,7 @@ func readFront(raw []byte) (front, error) {
 // jobs takes five bytes a job.
 func appendSteps(b []byte, steps []step) []byte {
 	var seq, lane, left, entered uint64
+	who := holders{}
 	delta := func(to, from uint64) { b = protowire.AppendVarint(b, protowire.EncodeZigZag(int64(to-from))) }
 	for i := range steps {
 		st := &steps[i]
@@ -175,8 +184,11 @@ func appendSteps(b []byte, steps []step) []byte {
 			delta(st.job.ReadySeq, entered)
 			entered = st.job.ReadySeq
 		case job.Running:
-			w := writer{b}
-			w.message(1, func(w *writer) { writeStatus(w, st.job) })
+			w := writer{b: b, brief: true}
+			w.message(1, func(w *writer) {
+				writeStatus(w, st.job)
+				who.write(w, &st.job.Run)
+			})
 			b = w.b
 		default:
 		}
@@ -189,6 +201,7 @@ func readSteps(b []byte, laneOf func(uint64) *lane) ([]step, error) {
 	var steps []step
 	var seq, number, left, entered uint64
 	bad := false
+	who := holders{}
 	delta := func(from uint64) uint64 {
 		v, n := protowire.ConsumeVarint(b)
 		if n < 0 {
@@ -223,7 +236,7 @@ func readSteps(b []byte, laneOf func(uint64) *lane) ([]step, error) {
 		case job.Running:
 			st.job = &job.Job{Seq: seq}
 			var err error
-			if b, err = readStep(st.job, b); err != nil {
+			if b, err = readStep(st.job, b, &who); err != nil {
 				return nil, err
 			}
 		default:
@@ -237,7 +250,7 @@ func readSteps(b []byte, laneOf func(uint64) *lane) ([]step, error) {
 }
 
 // readStep reads the status of a RUNNING job and returns what comes after it.
-func readStep(j *job.Job, b []byte) ([]byte, error) {
+func readStep(j *job.Job, b []byte, who *holders) ([]byte, error) {
 	_, _, n := protowire.ConsumeTag(b)
 	if n < 0 {
 		return nil, errRecord
@@ -246,7 +259,82 @@ func readStep(j *job.Job, b []byte) ([]byte, error) {
 	if m < 0 {
 		return nil, errRecord
 	}
-	return b[n+m:], readStatus(j, raw)
+	if err := readStatus(j, raw); err != nil {
+		return nil, err
+	}
+	return b[n+m:], who.read(raw, &j.Run)
+}
+
+// holders are those who have the runs of a record: each is written once, and by its number from then on.
+type holders struct {
+	known []holder
+	index map[holder]int
+	last  int // of the one that was written last
+}
+
+type holder struct {
+	worker, build string
+	instance      job.ID
+}
+
+func (h *holders) write(w *writer, r *job.Run) {
+	who := holder{r.Worker, r.Build, r.Instance}
+	if len(h.known) > 0 && h.known[h.last] == who {
+		w.uint(30, uint64(h.last)+1)
+		return
+	}
+	if i, ok := h.index[who]; ok {
+		h.last = i
+		w.uint(30, uint64(i)+1)
+		return
+	}
+	w.message(31, func(w *writer) {
+		w.str(1, who.worker)
+		w.str(2, who.build)
+		w.bytes(3, who.instance[:])
+	})
+	if h.index == nil {
+		h.index = map[holder]int{}
+	}
+	h.last = len(h.known)
+	h.index[who] = h.last
+	h.known = append(h.known, who)
+}
+
+// read finds in a status who has its run.
+func (h *holders) read(status []byte, run *job.Run) error {
+	r := reader{rest: status}
+	for r.next() {
+		switch r.field {
+		case 30:
+			if r.v == 0 || r.v > uint64(len(h.known)) {
+				return errRecord
+			}
+			h.last = int(r.v) - 1
+		case 31:
+			var who holder
+			m := reader{rest: r.raw}
+			for m.next() {
+				switch m.field {
+				case 1:
+					who.worker = string(m.raw)
+				case 2:
+					who.build = string(m.raw)
+				case 3:
+					m.id((*[16]byte)(&who.instance))
+				}
+			}
+			if m.err != nil {
+				return m.err
+			}
+			h.last = len(h.known)
+			h.known = append(h.known, who)
+		default:
+			continue
+		}
+		run.Worker, run.Build, run.Instance = h.known[h.last].worker, h.known[h.last].build, h.known[h.last].instance
+	}
+	return r.err
 }
 
 func (d *drop) write(w *writer) {

@@ -15,8 +15,9 @@ import (
 // view reads the store from any goroutine. A job is looked up in memory first and in the engine then: what memory no
 // longer holds the engine holds already, so no read is older than the one before.
 type view struct {
-	s   *Store
-	now time.Time
+	s    *Store
+	now  time.Time
+	open uint64 // all batches before it are seen
 }
 
 func (v view) Now() time.Time { return v.now }

@@ -25,7 +25,7 @@ const (
 
 // appendJob appends j's record; queue is the number of its queue.
 func appendJob(b []byte, j *job.Job, queue uint32, names names) []byte {
-	w := writer{append(b, recordVersion)}
+	w := writer{b: append(b, recordVersion)}
 	base := j.SubmitTime.UnixNano()
 	w.message(fieldSpec, func(w *writer) { writeSpec(w, j.Spec, queue, base, names) })
 	w.message(fieldStatus, func(w *writer) { writeStatus(w, j) })

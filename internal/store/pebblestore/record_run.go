@@ -10,9 +10,11 @@ func writeRun(w *writer, r *job.Run, base int64) {
 	w.uint(1, uint64(r.Number))
 	w.uint(2, r.Fence)
 	w.uint(3, uint64(r.State))
-	w.str(4, r.Worker)
-	w.bytes(5, r.Instance[:])
-	w.str(6, r.Build)
+	if !w.brief {
+		w.str(4, r.Worker)
+		w.bytes(5, r.Instance[:])
+		w.str(6, r.Build)
+	}
 	w.flag(7, r.Unary)
 	w.duration(8, r.Lease)
 	w.time(9, r.DispatchTime, base)

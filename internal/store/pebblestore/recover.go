@@ -123,12 +123,12 @@ func (s *Store) replay(last uint64) (uint64, error) {
 		}
 		last = c.batch
 		s.logged += len(value)
-		return s.state.replay(c)
+		return s.state.replay(c, &s.cfg)
 	})
 	return last, err
 }
 
-func (s *state) replay(c *commit) error {
+func (s *state) replay(c *commit, cfg *Config) error {
 	for _, l := range c.born {
 		// As it was made, not as the batch left it: the steps say how.
 		l.pos, l.tail, l.count = l.trimmed, 0, 0
@@ -167,6 +167,12 @@ func (s *state) replay(c *commit) error {
 	}
 	for i := range c.drops {
 		s.applyDrop(&c.drops[i])
+	}
+	if c.eventBytes > 0 {
+		s.events.grow(c.batch, c.time, c.eventBytes, cfg)
+	}
+	if c.eventsFrom > 0 {
+		s.events.cut(c.eventsFrom)
 	}
 	s.nextSeq, s.nextReady, s.nextFence, s.nextLane = c.nextSeq, c.nextReady, c.nextFence, c.nextLane
 	return nil

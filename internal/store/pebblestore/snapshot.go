@@ -14,7 +14,7 @@ import (
 // which there may be millions, are in a directory of their own; only those that changed are written again.
 func (s *Store) writeSnapshot() {
 	s.writeDirectory()
-	w := writer{s.buf[:0]}
+	w := writer{b: s.buf[:0]}
 	st := s.state
 	w.uint(1, s.building.number)
 	w.uint(2, st.nextSeq)
@@ -42,6 +42,7 @@ func (s *Store) writeSnapshot() {
 			w.uint(2, l.jobs)
 		})
 	}
+	w.message(13, st.events.write)
 	s.set(metaSnapshot, w.b)
 	s.buf = w.b
 	s.logged = 0
@@ -142,6 +143,8 @@ func (s *state) readSnapshot(raw []byte) (batch uint64, err error) {
 			s.nextLane = r.v
 		case 12:
 			err = s.readNamed(r.raw)
+		case 13:
+			err = s.events.read(r.raw)
 		}
 	}
 	if err == nil {

@@ -41,6 +41,7 @@ type state struct {
 	buckets    []*bucket          // ascending
 	windows    int                // entries in all windows
 	horizon    time.Time
+	events     eventLog
 	cold       bool // a replay is under way: lanes keep no windows
 }
 

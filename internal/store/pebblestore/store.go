@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/stintrun/stint/internal/event"
 	"github.com/stintrun/stint/internal/store"
 )
 
@@ -29,6 +30,8 @@ type Config struct {
 	RetainJobs    int              // but not more than about so many; default 1,000,000
 	Remember      time.Duration    // how long ids are remembered at least after the end of their jobs; default 24 h
 	RememberJobs  int              // but not more than about so many; default 10,000,000
+	RetainEvents  time.Duration    // how long events are kept at least; default 72 h
+	EventBytes    int64            // but not more than about so many bytes of them; default 1 GiB
 	SnapshotBytes int              // log bytes between two snapshots; default 32 MiB
 	CacheBytes    int64            // the engine's block cache; default 96 MiB
 }
@@ -40,6 +43,8 @@ const (
 	DefaultRetainJobs   = 1_000_000
 	DefaultRemember     = 24 * time.Hour
 	DefaultRememberJobs = 10_000_000
+	DefaultRetainEvents = 72 * time.Hour
+	DefaultEventBytes   = 1 << 30
 	defaultSnapshot     = 32 << 20
 	defaultCache        = 96 << 20
 	memTableBytes       = 32 << 20
@@ -72,6 +77,12 @@ func (c Config) withDefaults() Config {
 	if c.Remember == 0 {
 		c.Remember = DefaultRemember
 	}
+	if c.RetainEvents == 0 {
+		c.RetainEvents = DefaultRetainEvents
+	}
+	if c.EventBytes == 0 {
+		c.EventBytes = DefaultEventBytes
+	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = defaultCache
 	}
@@ -95,6 +106,7 @@ type Store struct {
 	idle     chan struct{} // a batch was synced
 	inflight atomic.Int32  // batches sealed and not answered
 	dirty    atomic.Uint64 // the newest batch with changes
+	under    atomic.Uint64 // the batch under construction
 	full     atomic.Bool
 	failed   chan struct{}
 	failOnce sync.Once
@@ -110,6 +122,8 @@ type Store struct {
 	nextDue  int64
 	logged   int // log bytes since the last snapshot
 	buf      []byte
+	events   packer // of the batch under construction
+	told     []event.Event
 }
 
 var _ store.Store = (*Store)(nil)
@@ -301,7 +315,7 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
 func (s *Store) look(fn func(store.Reader) error) error {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
-	return fn(view{s: s, now: s.cfg.Now().UTC().Round(0)})
+	return fn(view{s: s, now: s.cfg.Now().UTC().Round(0), open: s.under.Load()})
 }
 
 // broke ends the store after an error of its disk: nothing is answered any more.

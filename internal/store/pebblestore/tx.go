@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/stintrun/stint/internal/event"
 	"github.com/stintrun/stint/internal/job"
 	"github.com/stintrun/stint/internal/store"
 )
@@ -23,6 +24,7 @@ type tx struct {
 	zombies  map[uint64]*store.Zombie // new ones, by fence; nil: ended
 	holdings map[uniqueKey]holding    // new ones; zero: nobody's
 	gates    []store.Gate             // new versions
+	events   []event.Event            // besides those of changes
 	blobs    []blob
 	// What retention drops, and what the store itself writes with the transaction.
 	drop *drop
@@ -44,7 +46,7 @@ func newTx(s *Store) *tx {
 // begin makes t ready for the next function.
 func (t *tx) begin(now time.Time) {
 	t.now = now
-	t.changes, t.blobs, t.gates = t.changes[:0], t.blobs[:0], t.gates[:0]
+	t.changes, t.blobs, t.gates, t.events = t.changes[:0], t.blobs[:0], t.gates[:0], t.events[:0]
 	t.drop, t.also = nil, nil
 	clear(t.writes)
 	clear(t.ids)
@@ -343,4 +345,9 @@ func (t *tx) DeleteQueue(name string) error {
 	next.deleted = true
 	t.queues[name] = &next
 	return nil
+}
+
+func (t *tx) Note(e event.Event) {
+	e.Time = t.now
+	t.events = append(t.events, e)
 }

@@ -14,7 +14,10 @@ import (
 var errRecord = errors.New("malformed record")
 
 // writer appends fields to b.
-type writer struct{ b []byte }
+type writer struct {
+	b     []byte
+	brief bool // runs are written without who has them
+}
 
 func (w *writer) uint(field protowire.Number, v uint64) {
 	if v != 0 {

@@ -20,6 +20,8 @@ type model struct {
 	jobs   map[uint64]*job.Job
 	limits map[string]*store.Limit
 	last   uint64
+
+	pictures []*picture
 }
 
 // testModel runs random operations, restarts among them, and compares the store with the model after each.
@@ -39,6 +41,7 @@ func testModel(t *testing.T, open Open) {
 			"restart":  func(*rapid.T) { m.Reopen() },
 			"limit":    m.putLimit,
 			"replace":  m.replaceOne,
+			"join":     m.join,
 			"time": func(r *rapid.T) {
 				m.advance(time.Duration(rapid.Int64Range(1, 40).Draw(r, "seconds")) * time.Second)
 			},
@@ -417,6 +420,7 @@ func (m *model) compare(r *rapid.T) {
 		if _, err := v.Scan(0, false, 1<<30, func(j *job.Job) bool { scanned = append(scanned, j.Seq); return true }); err != nil {
 			return err
 		}
+		m.comparePictures(r, v)
 		if !slices.Equal(scanned, all) {
 			r.Fatalf("scan shows %v, want %v", scanned, all)
 		}

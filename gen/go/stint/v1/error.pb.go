@@ -128,10 +128,17 @@ const (
 	// asked to be refused then (REJECT), and was not stored. Of a retry: the job would take its key again, and was left as it is.
 	// Cure: wait for the holder's end, cancel or delete it, or choose another key.
 	Reason_REASON_UNIQUE_CONFLICT Reason = 33
+	// Events at the cursor are not kept any more, or the cursor is of another store: following it on would miss some. The
+	// error's metadata name the oldest cursor that would do, as `oldest_cursor`.
+	// Cure: list what you need again, and watch from its `as_of`.
+	Reason_REASON_RESYNC Reason = 34
+	// The follower did not take what was sent for ten seconds, so the server ended the stream.
+	// Cure: read the stream continuously; come back with the last cursor, and nothing is missed.
+	Reason_REASON_SLOW_CONSUMER Reason = 35
 	// The job is READY and may not start now: its queue is paused or full, a limit has no room, a gate is closed, or it was given
 	// back by this very worker; the message says which. Of a claim of chosen jobs.
 	// Cure: claim it later, or take away what `blockers` name; ExplainJob has the commands.
-	Reason_REASON_JOB_BLOCKED Reason = 34
+	Reason_REASON_JOB_BLOCKED Reason = 36
 )
 
 // Enum value maps for Reason.
@@ -171,7 +178,9 @@ var (
 		31: "REASON_LIMIT_IN_USE",
 		32: "REASON_TOO_MANY_LIMITS",
 		33: "REASON_UNIQUE_CONFLICT",
-		34: "REASON_JOB_BLOCKED",
+		34: "REASON_RESYNC",
+		35: "REASON_SLOW_CONSUMER",
+		36: "REASON_JOB_BLOCKED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":        0,
@@ -208,7 +217,9 @@ var (
 		"REASON_LIMIT_IN_USE":       31,
 		"REASON_TOO_MANY_LIMITS":    32,
 		"REASON_UNIQUE_CONFLICT":    33,
-		"REASON_JOB_BLOCKED":        34,
+		"REASON_RESYNC":             34,
+		"REASON_SLOW_CONSUMER":      35,
+		"REASON_JOB_BLOCKED":        36,
 	}
 )
 
@@ -342,7 +353,7 @@ const file_stint_v1_error_proto_rawDesc = "" +
 	"\x05field\x18\x04 \x01(\tR\x05field\x12\x18\n" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12:\n" +
 	"\vretry_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter*\xa3\a\n" +
+	"retryAfter*\xd0\a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_INVALID_FIELD\x10\x01\x12\x14\n" +
@@ -378,8 +389,10 @@ const file_stint_v1_error_proto_rawDesc = "" +
 	"\x17REASON_UNITS_OVER_LIMIT\x10\x1e\x12\x17\n" +
 	"\x13REASON_LIMIT_IN_USE\x10\x1f\x12\x1a\n" +
 	"\x16REASON_TOO_MANY_LIMITS\x10 \x12\x1a\n" +
-	"\x16REASON_UNIQUE_CONFLICT\x10!\x12\x16\n" +
-	"\x12REASON_JOB_BLOCKED\x10\"B\x8e\x01\n" +
+	"\x16REASON_UNIQUE_CONFLICT\x10!\x12\x11\n" +
+	"\rREASON_RESYNC\x10\"\x12\x18\n" +
+	"\x14REASON_SLOW_CONSUMER\x10#\x12\x16\n" +
+	"\x12REASON_JOB_BLOCKED\x10$B\x8e\x01\n" +
 	"\fcom.stint.v1B\n" +
 	"ErrorProtoP\x01Z1github.com/stintrun/stint/gen/go/stint/v1;stintv1\xa2\x02\x03SXX\xaa\x02\bStint.V1\xca\x02\bStint\\V1\xe2\x02\x14Stint\\V1\\GPBMetadata\xea\x02\tStint::V1b\x06proto3"
 

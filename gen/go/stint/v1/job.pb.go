@@ -2516,7 +2516,9 @@ func (x *GetJobRequest) GetView() JobView {
 type GetJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job.
-	Job           *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Job *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// Behind which events to watch from here on; see EventService.
+	AsOf          string `protobuf:"bytes,10,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2556,6 +2558,13 @@ func (x *GetJobResponse) GetJob() *Job {
 		return x.Job
 	}
 	return nil
+}
+
+func (x *GetJobResponse) GetAsOf() string {
+	if x != nil {
+		return x.AsOf
+	}
+	return ""
 }
 
 // ListJobsRequest asks for a page of jobs.
@@ -2647,6 +2656,8 @@ type ListJobsResponse struct {
 	Jobs []*Job `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	// Names the next page; empty after the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Behind which events to watch from here on; see EventService.
+	AsOf          string `protobuf:"bytes,10,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2691,6 +2702,13 @@ func (x *ListJobsResponse) GetJobs() []*Job {
 func (x *ListJobsResponse) GetNextPageToken() string {
 	if x != nil {
 		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListJobsResponse) GetAsOf() string {
+	if x != nil {
+		return x.AsOf
 	}
 	return ""
 }
@@ -2747,7 +2765,9 @@ type CountJobsResponse struct {
 	// How many in each state that the filter admits.
 	Counts *JobCounts `protobuf:"bytes,1,opt,name=counts,proto3" json:"counts,omitempty"`
 	// True: the scan's budget ran out, so there are at least so many.
-	AtLeast       bool `protobuf:"varint,2,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	AtLeast bool `protobuf:"varint,2,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	// Behind which events to watch from here on; see EventService.
+	AsOf          string `protobuf:"bytes,10,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2794,6 +2814,13 @@ func (x *CountJobsResponse) GetAtLeast() bool {
 		return x.AtLeast
 	}
 	return false
+}
+
+func (x *CountJobsResponse) GetAsOf() string {
+	if x != nil {
+		return x.AsOf
+	}
+	return ""
 }
 
 // JobCounts is a number of jobs for each state.
@@ -4621,24 +4648,30 @@ const file_stint_v1_job_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
 	"\rGetJobRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
-	"\x04view\x18\x02 \x01(\x0e2\x11.stint.v1.JobViewR\x04viewJ\x04\b\x0f\x10\x10\"1\n" +
+	"\x04view\x18\x02 \x01(\x0e2\x11.stint.v1.JobViewR\x04viewJ\x04\b\x0f\x10\x10\"F\n" +
 	"\x0eGetJobResponse\x12\x1f\n" +
-	"\x03job\x18\x01 \x01(\v2\r.stint.v1.JobR\x03job\"\xca\x01\n" +
+	"\x03job\x18\x01 \x01(\v2\r.stint.v1.JobR\x03job\x12\x13\n" +
+	"\x05as_of\x18\n" +
+	" \x01(\tR\x04asOf\"\xca\x01\n" +
 	"\x0fListJobsRequest\x12+\n" +
 	"\x06filter\x18\x01 \x01(\v2\x13.stint.v1.JobFilterR\x06filter\x12%\n" +
 	"\x04view\x18\x02 \x01(\x0e2\x11.stint.v1.JobViewR\x04view\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\x12!\n" +
-	"\fnewest_first\x18\x05 \x01(\bR\vnewestFirstJ\x04\b\x0f\x10\x10\"]\n" +
+	"\fnewest_first\x18\x05 \x01(\bR\vnewestFirstJ\x04\b\x0f\x10\x10\"r\n" +
 	"\x10ListJobsResponse\x12!\n" +
 	"\x04jobs\x18\x01 \x03(\v2\r.stint.v1.JobR\x04jobs\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"E\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x13\n" +
+	"\x05as_of\x18\n" +
+	" \x01(\tR\x04asOf\"E\n" +
 	"\x10CountJobsRequest\x12+\n" +
-	"\x06filter\x18\x01 \x01(\v2\x13.stint.v1.JobFilterR\x06filterJ\x04\b\x0f\x10\x10\"[\n" +
+	"\x06filter\x18\x01 \x01(\v2\x13.stint.v1.JobFilterR\x06filterJ\x04\b\x0f\x10\x10\"p\n" +
 	"\x11CountJobsResponse\x12+\n" +
 	"\x06counts\x18\x01 \x01(\v2\x13.stint.v1.JobCountsR\x06counts\x12\x19\n" +
-	"\bat_least\x18\x02 \x01(\bR\aatLeast\"\xff\x01\n" +
+	"\bat_least\x18\x02 \x01(\bR\aatLeast\x12\x13\n" +
+	"\x05as_of\x18\n" +
+	" \x01(\tR\x04asOf\"\xff\x01\n" +
 	"\tJobCounts\x12\x1c\n" +
 	"\tscheduled\x18\x01 \x01(\x04R\tscheduled\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\x04R\x05ready\x12\x18\n" +

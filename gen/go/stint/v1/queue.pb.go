@@ -504,6 +504,8 @@ type ListQueuesResponse struct {
 	Queues []*Queue `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
 	// Names the next page; empty after the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Behind which events to watch from here on; see EventService.
+	AsOf          string `protobuf:"bytes,10,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -548,6 +550,13 @@ func (x *ListQueuesResponse) GetQueues() []*Queue {
 func (x *ListQueuesResponse) GetNextPageToken() string {
 	if x != nil {
 		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListQueuesResponse) GetAsOf() string {
+	if x != nil {
+		return x.AsOf
 	}
 	return ""
 }
@@ -602,7 +611,9 @@ func (x *GetQueueRequest) GetName() string {
 type GetQueueResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The queue.
-	Queue         *Queue `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	Queue *Queue `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Behind which events to watch from here on; see EventService.
+	AsOf          string `protobuf:"bytes,10,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -642,6 +653,13 @@ func (x *GetQueueResponse) GetQueue() *Queue {
 		return x.Queue
 	}
 	return nil
+}
+
+func (x *GetQueueResponse) GetAsOf() string {
+	if x != nil {
+		return x.AsOf
+	}
+	return ""
 }
 
 // UpdateQueueRequest sets a queue's policy.
@@ -1403,6 +1421,8 @@ type ListLimitsResponse struct {
 	Limits []*Limit `protobuf:"bytes,1,rep,name=limits,proto3" json:"limits,omitempty"`
 	// Names the next page; empty after the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Behind which events to watch from here on; see EventService.
+	AsOf          string `protobuf:"bytes,10,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1447,6 +1467,13 @@ func (x *ListLimitsResponse) GetLimits() []*Limit {
 func (x *ListLimitsResponse) GetNextPageToken() string {
 	if x != nil {
 		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListLimitsResponse) GetAsOf() string {
+	if x != nil {
+		return x.AsOf
 	}
 	return ""
 }
@@ -1634,6 +1661,8 @@ type GetLimitUsageResponse struct {
 	Keys []*KeyUsage `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
 	// Names the next page; empty after the last.
 	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Behind which events to watch from here on; see EventService.
+	AsOf          string `protobuf:"bytes,10,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1685,6 +1714,13 @@ func (x *GetLimitUsageResponse) GetKeys() []*KeyUsage {
 func (x *GetLimitUsageResponse) GetNextPageToken() string {
 	if x != nil {
 		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *GetLimitUsageResponse) GetAsOf() string {
+	if x != nil {
+		return x.AsOf
 	}
 	return ""
 }
@@ -2070,14 +2106,18 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageTokenJ\x04\b\x0f\x10\x10\"e\n" +
+	"page_token\x18\x03 \x01(\tR\tpageTokenJ\x04\b\x0f\x10\x10\"z\n" +
 	"\x12ListQueuesResponse\x12'\n" +
 	"\x06queues\x18\x01 \x03(\v2\x0f.stint.v1.QueueR\x06queues\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"+\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x13\n" +
+	"\x05as_of\x18\n" +
+	" \x01(\tR\x04asOf\"+\n" +
 	"\x0fGetQueueRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04nameJ\x04\b\x0f\x10\x10\"9\n" +
+	"\x04name\x18\x01 \x01(\tR\x04nameJ\x04\b\x0f\x10\x10\"N\n" +
 	"\x10GetQueueResponse\x12%\n" +
-	"\x05queue\x18\x01 \x01(\v2\x0f.stint.v1.QueueR\x05queue\"q\n" +
+	"\x05queue\x18\x01 \x01(\v2\x0f.stint.v1.QueueR\x05queue\x12\x13\n" +
+	"\x05as_of\x18\n" +
+	" \x01(\tR\x04asOf\"q\n" +
 	"\x12UpdateQueueRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x06policy\x18\x02 \x01(\v2\x15.stint.v1.QueuePolicyR\x06policy\x12\x12\n" +
@@ -2129,10 +2169,12 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\x11ListLimitsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageTokenJ\x04\b\x0f\x10\x10\"e\n" +
+	"page_token\x18\x02 \x01(\tR\tpageTokenJ\x04\b\x0f\x10\x10\"z\n" +
 	"\x12ListLimitsResponse\x12'\n" +
 	"\x06limits\x18\x01 \x03(\v2\x0f.stint.v1.LimitR\x06limits\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"X\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x13\n" +
+	"\x05as_of\x18\n" +
+	" \x01(\tR\x04asOf\"X\n" +
 	"\x12DeleteLimitRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\x12\x12\n" +
@@ -2144,11 +2186,13 @@ const file_stint_v1_queue_proto_rawDesc = "" +
 	"\tpage_size\x18\x03 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x04 \x01(\tR\tpageTokenB\x06\n" +
-	"\x04_keyJ\x04\b\x0f\x10\x10\"\x8e\x01\n" +
+	"\x04_keyJ\x04\b\x0f\x10\x10\"\xa3\x01\n" +
 	"\x15GetLimitUsageResponse\x12%\n" +
 	"\x05limit\x18\x01 \x01(\v2\x0f.stint.v1.LimitR\x05limit\x12&\n" +
 	"\x04keys\x18\x02 \x03(\v2\x12.stint.v1.KeyUsageR\x04keys\x12&\n" +
-	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xf3\x01\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\x12\x13\n" +
+	"\x05as_of\x18\n" +
+	" \x01(\tR\x04asOf\"\xf3\x01\n" +
 	"\bKeyUsage\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1b\n" +
 	"\tmax_units\x18\x02 \x01(\rR\bmaxUnits\x12\x1d\n" +
