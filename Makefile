@@ -63,8 +63,9 @@ CRASH_PACKAGE := ./internal/store/pebblestore
 CRASH_TEST := ^TestCrash
 
 .PHONY: sim
-sim: ## Simulate whole systems in virtual time; crash the store a thousand times; prove that the crash test can fail
+sim: ## Simulate whole systems in virtual time; crash the store a thousand times; prove that these tests can fail
 	go test -count=1 -timeout $(TIMEOUT) $(SIM_PACKAGE)
+	.ci/missed ./internal/simtest '^TestMissedWakeUps$$' $(TIMEOUT)
 	STINT_CRASH_CYCLES=$(CRASH_CYCLES) .ci/crash $(CRASH_PACKAGE) '$(CRASH_TEST)' $(TIMEOUT)
 
 .PHONY: blackbox
@@ -103,7 +104,7 @@ ci: ## Run every stage that a change must pass, each timed
 .PHONY: vet
 vet: ## Run go vet, also over the code behind build tags, and check the shell scripts' syntax
 	go vet ./...
-	go vet -tags blackbox,mutant_nosync ./...
+	go vet -tags blackbox,mutant_nosync,mutant_nowake,mutant_nosweep ./...
 	for script in .ci/* examples/shell/*.sh; do bash -n "$$script"; done
 
 .PHONY: lint

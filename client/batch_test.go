@@ -101,7 +101,7 @@ func TestRepeatedAnswer(t *testing.T) {
 	s.watchdog = time.AfterFunc(time.Hour, func() {})
 	defer s.watchdog.Stop()
 	answer := func(seq uint64, in time.Duration) time.Duration {
-		s.applyAnswer(&stintv1.ReportAnswer{Seq: seq, NextReportIn: durationpb.New(in)}, now)
+		s.applyAnswer(&stintv1.ReportAnswer{Seq: seq, NextReportIn: durationpb.New(in)}, s.w.version, now)
 		return s.reportDue.Sub(now)
 	}
 	s.opened, s.cadence = true, defaultCadence

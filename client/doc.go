@@ -71,7 +71,16 @@
 // takes its runs along; handlers do not notice. A server that is silent for two cadences counts as broken. When the
 // server is stopping it reconnects when told to. When an operator drains it, it finishes what it holds and Run returns.
 //
-// WorkerConfig.OnEvent, Stats and Idle tell what goes on.
+// Listen adds a listener to what goes on: sessions, runs, and what became of jobs. Stats and Idle tell how things are.
+//
+// # The life of a worker
+//
+// Run works until the worker is stopped: by the end of its context, by Stop, which returns at once, by an operator, or by
+// itself after MaxRuns runs. Wait waits for that, Dispatching tells whether it takes jobs. To start it twice is harmless. With a
+// concurrency of one it does one thing at a time.
+//
+// A worker that wants to choose its jobs handles their queue with ClaimOnly, lists what is READY, and claims what it likes by
+// Claim. docs/taskflow.md has all this under the names of TaskFlow.
 //
 // # Traces
 //

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"fmt"
 	"time"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
@@ -28,7 +29,44 @@ const (
 	RunStopped
 	// RunFinished: the server answered a run's finish; Status and JobState say what became of it.
 	RunFinished
+	// RunStarted: a run's handler is called. A run that was interrupted or stopped before that is not started.
+	RunStarted
+	// JobConsumed: after its run's outcome was recorded the job has ended, well or not; JobState says how. It follows
+	// RunFinished.
+	JobConsumed
+	// JobAbandoned: after its run's outcome was recorded the job waits for another run: it was released, interrupted, or is
+	// to be tried again. It follows RunFinished.
+	JobAbandoned
+	// JobParked: after its run's outcome was recorded the job is set aside for a person. It follows RunFinished.
+	JobParked
 )
+
+// String returns the kind's name.
+func (k EventKind) String() string {
+	names := [...]string{
+		"", "SessionOpened", "SessionLost", "Draining", "RunAssigned", "RunAdopted", "RunInterrupted", "RunStopped", "RunFinished",
+		"RunStarted", "JobConsumed", "JobAbandoned", "JobParked",
+	}
+	if k < 1 || int(k) >= len(names) {
+		return fmt.Sprintf("EventKind(%d)", int(k))
+	}
+	return names[k]
+}
+
+// whereabouts is the event that says where a job stands after its run; 0: it is not known.
+func whereabouts(s stintv1.JobState) EventKind {
+	switch s {
+	case stintv1.JobState_JOB_STATE_SUCCEEDED, stintv1.JobState_JOB_STATE_FAILED, stintv1.JobState_JOB_STATE_CANCELLED,
+		stintv1.JobState_JOB_STATE_EXPIRED:
+		return JobConsumed
+	case stintv1.JobState_JOB_STATE_PARKED:
+		return JobParked
+	case stintv1.JobState_JOB_STATE_UNSPECIFIED:
+		return 0
+	default:
+		return JobAbandoned
+	}
+}
 
 // Event is something that happened to a worker. Fields that do not concern its kind are zero.
 type Event struct {
@@ -40,7 +78,7 @@ type Event struct {
 	Run *Run
 	// Status is the server's answer to a finish.
 	Status stintv1.FinishStatus
-	// JobState is where the job stands after a finish.
+	// JobState is where the job stands after a finish; of RunFinished and of the events of jobs.
 	JobState stintv1.JobState
 	// Stop is why a run was stopped.
 	Stop stintv1.StopReason
@@ -48,6 +86,8 @@ type Event struct {
 	Resumed bool
 	// Err is why, where there is an error.
 	Err error
+	// Missed is how many events this listener was not told before this one, because it was too slow.
+	Missed uint64
 }
 
 // Stats is a snapshot of a worker.

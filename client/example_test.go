@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stintrun/stint/client"
+	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 )
 
 func Example() {
@@ -83,5 +84,65 @@ func ExampleClient_SubmitStream() {
 	}
 	if err := s.Close(); err != nil {
 		log.Fatal(err)
+	}
+}
+
+// A worker that chooses: it looks at what is READY and claims what it likes.
+func ExampleWorker_Claim() {
+	c, err := client.Dial("127.0.0.1:7707")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+
+	w := c.NewWorker(client.WorkerConfig{Name: "chooser"})
+	w.Handle("films", client.ClaimOnly, func(context.Context, *client.Run) error { return nil })
+	ctx := context.Background()
+	w.Listen(func(client.Event) {
+		board, err := c.Jobs().ListJobs(ctx, &stintv1.ListJobsRequest{Filter: &stintv1.JobFilter{
+			Queue: "films", States: []stintv1.JobState{stintv1.JobState_JOB_STATE_READY},
+		}})
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, job := range board.GetJobs() {
+			if job.GetLabels()["genre"] != "western" {
+				continue
+			}
+			claimed, err := w.Claim(ctx, job.GetId())
+			if err != nil {
+				log.Fatal(err)
+			}
+			if refused := claimed[0].Err; refused != nil {
+				log.Printf("%s: %v; %s has it", claimed[0].JobID, refused, claimed[0].Worker)
+			}
+		}
+	}, client.SessionOpened)
+	if err := w.Run(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A worker does ten jobs and ends by itself; whoever is impatient stops it.
+func ExampleWorker_Wait() {
+	c, err := client.Dial("127.0.0.1:7707")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+
+	w := c.NewWorker(client.WorkerConfig{MaxRuns: 10})
+	w.Handle("films", 1, func(context.Context, *client.Run) error { return nil })
+	w.Listen(func(e client.Event) {
+		log.Printf("%s: %s, now %s", e.Run.JobID, e.Kind, e.JobState)
+	}, client.JobConsumed, client.JobAbandoned, client.JobParked)
+	go func() {
+		if err := w.Run(context.Background()); err != nil {
+			log.Print(err)
+		}
+	}()
+	if !w.Wait(time.Minute) {
+		w.Stop() // returns at once
+		w.Wait(-1)
 	}
 }

@@ -26,6 +26,7 @@ type held struct {
 
 	// Guarded by Worker.mu.
 	session  *session  // the one whose reports list it; nil: none yet
+	unlisted bool      // it was claimed by a call, and no hello has listed it yet
 	renewed  time.Time // send time of what the server's last CONTINUE answered; receipt at first
 	lease    time.Duration
 	goesOn   bool            // also when the server does not answer
@@ -45,20 +46,33 @@ func (h *held) deadline() time.Time { return h.renewed.Add(h.lease - h.lease/10)
 // accept takes up an assignment. Caller holds mu, and starts the run afterwards.
 func (w *Worker) accept(s *session, a *stintv1.Assignment, now time.Time) *held {
 	s.received = max(s.received, a.GetAssignmentSeq())
+	h := w.hold(a, now)
+	if h == nil {
+		return nil
+	}
+	h.session = s
+	if i := int(a.GetPool()); i < len(w.pools) {
+		h.pool = w.pools[i]
+	}
+	if w.cfg.MaxRuns > 0 && w.stats.Assigned >= uint64(w.cfg.MaxRuns) {
+		w.drain(forever, SourceShutdown, "MaxRuns is reached")
+	}
+	return h
+}
+
+// hold makes a run one that the worker holds; nil if it was before. Caller holds mu.
+func (w *Worker) hold(a *stintv1.Assignment, now time.Time) *held {
 	if w.held[a.GetLeaseToken()] != nil {
 		w.cfg.Logger.Warn("a run was assigned twice", slog.String("job_id", a.GetJobId()))
 		return nil
 	}
-	h := &held{token: a.GetLeaseToken(), run: newRun(a), session: s, renewed: now}
+	h := &held{token: a.GetLeaseToken(), run: newRun(a), renewed: now}
 	h.goesOn = a.GetLostContact() == stintv1.LostContact_LOST_CONTACT_CONTINUE
 	if h.run.Lease <= 0 {
 		h.run.Lease = defaultLease
 	}
 	h.lease = h.run.Lease
 	h.ctx, h.cancel = context.WithCancelCause(w.base)
-	if i := int(a.GetPool()); i < len(w.pools) {
-		h.pool = w.pools[i]
-	}
 	if len(w.held) == 0 {
 		w.stats.IdleSince = time.Time{}
 	}
@@ -66,9 +80,6 @@ func (w *Worker) accept(s *session, a *stintv1.Assignment, now time.Time) *held 
 	w.stats.Assigned++
 	w.expect(h)
 	w.event(Event{Kind: RunAssigned, Run: h.run})
-	if w.cfg.MaxRuns > 0 && w.stats.Assigned >= uint64(w.cfg.MaxRuns) {
-		w.drain(forever, SourceShutdown, "MaxRuns is reached")
-	}
 	if w.halt != nil {
 		w.interrupt(h, w.halt)
 	}
@@ -275,13 +286,19 @@ func (w *Worker) acknowledged(s *session, ack *stintv1.FinishAck) {
 			slog.Uint64("run", uint64(h.run.Number)), slog.String("status", ack.GetStatus().String()))
 	}
 	w.remove(h)
-	if w.cfg.OnEvent != nil {
-		e := Event{Kind: RunFinished, Run: h.run, Status: ack.GetStatus(), JobState: ack.GetJobState()}
-		if err != nil {
-			e.Err = err
-		}
-		w.event(e)
+	e := Event{Kind: RunFinished, Run: h.run, Status: ack.GetStatus(), JobState: ack.GetJobState()}
+	if err != nil {
+		e.Err = err
 	}
+	w.event(e)
+	if kind := whereabouts(ack.GetJobState()); kind != 0 && counts(ack.GetStatus()) {
+		w.event(Event{Kind: kind, Run: h.run, JobState: ack.GetJobState()})
+	}
+}
+
+// counts reports whether a finish with this answer is the run's outcome.
+func counts(s stintv1.FinishStatus) bool {
+	return s == stintv1.FinishStatus_FINISH_STATUS_RECORDED || s == stintv1.FinishStatus_FINISH_STATUS_DUPLICATE
 }
 
 // fallback is a plainer form of a finish that the server rejected, the most it can be trusted to take: a result it will
@@ -308,28 +325,4 @@ func fallback(f *stintv1.Finish, why *ItemError) *stintv1.Finish {
 		}}
 	}
 	return plain
-}
-
-// event notes what happened, to be told by tell. Caller holds mu.
-func (w *Worker) event(e Event) {
-	if w.cfg.OnEvent != nil {
-		e.Time = time.Now()
-		w.events = append(w.events, e)
-	}
-}
-
-// tell calls OnEvent for what was noted, in order. Caller holds no lock.
-func (w *Worker) tell() {
-	if w.cfg.OnEvent == nil {
-		return
-	}
-	w.telling.Lock()
-	defer w.telling.Unlock()
-	w.mu.Lock()
-	events := w.events
-	w.events = nil
-	w.mu.Unlock()
-	for _, e := range events {
-		w.cfg.OnEvent(e)
-	}
 }

@@ -52,7 +52,7 @@ func (s *session) compose(now time.Time) (req *stintv1.WorkRequest, next time.Ti
 // done reports whether the worker has nothing left to do here: it drains, holds nothing, and the server has said that
 // nothing follows, or had its time to. Caller holds mu.
 func (s *session) done(now time.Time) bool {
-	if s.drainSent.IsZero() || len(s.w.held) > 0 {
+	if s.drainSent.IsZero() || len(s.w.held)+s.w.claims > 0 {
 		return false
 	}
 	return s.drained || now.Sub(s.drainSent) >= farewell
@@ -66,7 +66,7 @@ func (s *session) next(now time.Time) time.Time {
 			next = earlier(next, at)
 		}
 	}
-	if !s.drainSent.IsZero() && len(s.w.held) == 0 {
+	if !s.drainSent.IsZero() && len(s.w.held)+s.w.claims == 0 {
 		next = earlier(next, s.drainSent.Add(farewell))
 	}
 	return next
@@ -86,8 +86,9 @@ func (w *Worker) hello() *stintv1.Hello {
 		Sdk:         Version,
 		Held:        make([]string, 0, len(w.held)),
 	}
-	for token := range w.held {
+	for token, h := range w.held {
 		hello.Held = append(hello.Held, token)
+		h.unlisted = false
 	}
 	return hello
 }
@@ -107,7 +108,7 @@ func (s *session) takeDemand() *stintv1.Demand {
 	if s.demanded && limit == s.limit {
 		return nil
 	}
-	s.demanded, s.limit = true, limit
+	s.demanded, s.limit, s.demand = true, limit, s.seq+1
 	w.version++
 	demand := &stintv1.Demand{Version: w.version}
 	if limit == 0 {
@@ -115,7 +116,7 @@ func (s *session) takeDemand() *stintv1.Demand {
 	}
 	for _, p := range w.pools {
 		demand.Pools = append(demand.Pools, &stintv1.Pool{
-			Queues: p.queues, MaxRuns: uint32(min(limit, p.concurrency)), //nolint:gosec // at most maxRuns
+			Queues: p.queues, MaxRuns: uint32(max(0, min(limit, p.concurrency))), //nolint:gosec // at most maxRuns
 		})
 	}
 	return demand

@@ -25,9 +25,10 @@ type pool struct {
 
 // start starts the goroutines; they end when the queue is closed.
 func (p *pool) start(running *sync.WaitGroup) {
-	p.queue = make(chan *held, p.concurrency)
-	running.Add(p.concurrency)
-	for range p.concurrency {
+	room := max(p.concurrency, 0)
+	p.queue = make(chan *held, room)
+	running.Add(room)
+	for range room {
 		go p.work(running)
 	}
 }
@@ -66,6 +67,7 @@ func (p *pool) execute(h *held) {
 	}()
 	err := context.Cause(h.ctx)
 	if err == nil {
+		p.worker.started(h)
 		err = p.handler(extract(h.ctx, h.run.TraceContext), h.run)
 	}
 	finish = outcome(h.run, err, context.Cause(h.ctx))

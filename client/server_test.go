@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,11 @@ type scripted struct {
 	park       func(*stintv1.ParkJobsRequest) (*stintv1.ParkJobsResponse, error)
 	retry      func(*stintv1.RetryJobsRequest) (*stintv1.RetryJobsResponse, error)
 	update     func(*stintv1.UpdateJobRequest) (*stintv1.UpdateJobResponse, error)
+	claim      func(*stintv1.ClaimJobsRequest) (*stintv1.ClaimJobsResponse, error)
+}
+
+func (s *scripted) ClaimJobs(_ context.Context, req *stintv1.ClaimJobsRequest) (*stintv1.ClaimJobsResponse, error) {
+	return s.claim(req)
 }
 
 func (s *scripted) UpdateJob(_ context.Context, req *stintv1.UpdateJobRequest) (*stintv1.UpdateJobResponse, error) {
@@ -84,6 +90,8 @@ type conversation[Req, Resp any] struct {
 	in     chan *Req
 	end    chan error
 	once   sync.Once
+	demand atomic.Uint64 // the version of the last one, of a worker
+	deaf   atomic.Bool   // it does not say so
 }
 
 // converse hands a stream to the test and lives until the test, or the client, ends it. A client that closes its half
@@ -98,6 +106,9 @@ func converse[Req, Resp any](to chan<- *conversation[Req, Resp], stream grpc.Bid
 			if err != nil {
 				received <- err
 				return
+			}
+			if m, ok := any(req).(*stintv1.WorkRequest); ok && m.Demand != nil {
+				c.demand.Store(m.Demand.Version)
 			}
 			c.in <- req
 		}
@@ -158,6 +169,9 @@ func (c *conversation[Req, Resp]) ended(t *testing.T) (said []*Req) {
 
 func (c *conversation[Req, Resp]) send(t *testing.T, resp *Resp) {
 	t.Helper()
+	if m, ok := any(resp).(*stintv1.WorkResponse); ok && m.DemandVersion == 0 && !c.deaf.Load() {
+		m.DemandVersion = c.demand.Load()
+	}
 	if err := c.stream.Send(resp); err != nil {
 		t.Fatalf("Send: %v", err)
 	}

@@ -49,7 +49,8 @@ type session struct {
 	finishes []*held   // to be sent, once each; may hold runs that are gone meanwhile
 	acks     []*stintv1.InterruptAck
 	demanded bool
-	limit    int // of runs in the last demand
+	limit    int    // of runs in the last demand
+	demand   uint64 // the seq of the message that brought it
 
 	cadence    time.Duration
 	reportDue  time.Time // zero: before the welcome, and while one is unanswered
@@ -62,8 +63,8 @@ type session struct {
 	leaveAt   time.Time // when to leave a server that is going away; zero: it is not
 }
 
-// hold opens a session and lives in it until it ends. It returns errDrained when the worker is done.
-func (w *Worker) hold(ctx context.Context, pause *pacer) error {
+// live opens a session and lives in it until it ends. It returns errDrained when the worker is done.
+func (w *Worker) live(ctx context.Context, pause *pacer) error {
 	if w.idleAndDraining() {
 		return errDrained
 	}
@@ -103,7 +104,7 @@ func (w *Worker) hold(ctx context.Context, pause *pacer) error {
 func (w *Worker) idleAndDraining() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.draining && len(w.held) == 0
+	return w.draining && len(w.held)+w.claims == 0
 }
 
 // attach makes s the worker's session: finishes that were not acknowledged are to be sent on it.
@@ -131,7 +132,6 @@ func (w *Worker) detach(s *session, err error) (done bool) {
 	}
 	w.look()
 	w.mu.Unlock()
-	w.tell()
 	return done
 }
 
@@ -215,7 +215,7 @@ func (s *session) apply(resp *stintv1.WorkResponse, now time.Time) error {
 	for _, ack := range resp.GetFinishAcks() {
 		w.acknowledged(s, ack)
 	}
-	s.applyAnswer(resp.GetReportAnswer(), now)
+	s.applyAnswer(resp.GetReportAnswer(), resp.GetDemandVersion(), now)
 	for _, v := range resp.GetInterrupts() {
 		w.push(s, v)
 	}
@@ -224,7 +224,6 @@ func (s *session) apply(resp *stintv1.WorkResponse, now time.Time) error {
 	quiet := len(started)+len(s.finishes)+len(s.acks) == 0 && !w.draining &&
 		resp.GetWelcome() == nil && resp.GetReportAnswer() == nil && resp.GetGoingAway() == nil
 	w.mu.Unlock()
-	w.tell()
 	for _, h := range started {
 		w.start(h)
 	}
@@ -260,13 +259,18 @@ func (s *session) applyWelcome(welcome *stintv1.Welcome, now time.Time) error {
 			w.event(Event{Kind: RunAdopted, Run: h.run})
 		}
 	}
+	for _, h := range w.held {
+		if h.unlisted { // it was claimed after hello was sent
+			h.session, h.unlisted = s, false
+		}
+	}
 	s.schedule(now, welcome.GetNextReportIn().AsDuration())
 	return nil
 }
 
 // applyAnswer applies the verdicts of the report that awaits them, or a repeated answer, which says only that the next
-// report is due at another time. Caller holds mu.
-func (s *session) applyAnswer(answer *stintv1.ReportAnswer, now time.Time) {
+// report is due at another time. demand is the version of the demand in force. Caller holds mu.
+func (s *session) applyAnswer(answer *stintv1.ReportAnswer, demand uint64, now time.Time) {
 	switch {
 	case answer == nil:
 		return
@@ -283,6 +287,10 @@ func (s *session) applyAnswer(answer *stintv1.ReportAnswer, now time.Time) {
 			}
 		}
 		s.answered, s.reportSeq = s.reportSeq, 0
+		if s.demanded && s.demand <= s.answered && demand < s.w.version {
+			s.w.cfg.Logger.Warn("the server does not know the worker's demand; saying it again")
+			s.demanded = false
+		}
 	}
 	s.schedule(now, answer.GetNextReportIn().AsDuration())
 }

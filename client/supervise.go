@@ -29,7 +29,6 @@ func (w *Worker) supervise(stop <-chan struct{}, ended <-chan error, leave conte
 	for {
 		select {
 		case err := <-ended:
-			w.tell()
 			return err
 		case <-stop:
 			w.Stop()
@@ -42,7 +41,6 @@ func (w *Worker) supervise(stop <-chan struct{}, ended <-chan error, leave conte
 		if reason != nil {
 			leave(reason)
 		}
-		w.tell()
 		timer.Reset(max(next.Sub(now), 0))
 	}
 }
@@ -67,7 +65,7 @@ func (w *Worker) tend(now time.Time) (next time.Time, leave error) {
 		}
 	}
 	switch {
-	case len(w.held) == 0 && w.session == nil:
+	case len(w.held)+w.claims == 0 && w.session == nil:
 		return next, errDrained
 	case w.halt != nil && !now.Before(w.patience()):
 		return next, errGaveUp
@@ -120,7 +118,6 @@ func (w *Worker) interruptAll(e *InterruptError) {
 		w.interrupt(h, e)
 	}
 	w.mu.Unlock()
-	w.tell()
 }
 
 // drain asks for no more runs, and for the interruption of those held after grace. A later call can only shorten the
@@ -153,7 +150,7 @@ func (w *Worker) connect(ctx context.Context) error {
 	var pause pacer
 	var inUse time.Time // since when the server says INSTANCE_IN_USE
 	for {
-		err := w.hold(ctx, &pause)
+		err := w.live(ctx, &pause)
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,6 +22,9 @@ const (
 	// forever is a grace that does not end.
 	forever = time.Duration(math.MaxInt64)
 )
+
+// ErrEnded refuses to run a worker a second time: its Run has returned. Make a new one.
+var ErrEnded = errors.New("stint: the worker was run before; make a new one")
 
 // WorkerConfig describes a worker. The zero value is usable.
 type WorkerConfig struct {
@@ -44,8 +48,7 @@ type WorkerConfig struct {
 	// MaxRuns stops the worker after so many runs were assigned, never more; 0: no bound. It needs a worker with one
 	// pool.
 	MaxRuns int
-	// OnEvent is told what happens, one event at a time; it must be quick and must not block. It may call Stop and
-	// Stats. May be nil.
+	// OnEvent is a first listener to everything that happens; see Listen. May be nil.
 	OnEvent func(Event)
 }
 
@@ -80,11 +83,18 @@ type Worker struct {
 
 	// changed has one slot: the supervisor shall look again.
 	changed chan struct{}
-	// telling serializes OnEvent.
-	telling sync.Mutex
+	// stopped is closed when Run has returned, or will do nothing any more.
+	stopped chan struct{}
+	// heard are the kinds of events that somebody listens to, a bit for each.
+	heard atomic.Uint64
+	// handlers counts what executes runs.
+	handlers sync.WaitGroup
 
 	mu       sync.Mutex
-	started  bool
+	phase    phase
+	result   error            // of Run, once it has ended
+	closed   bool             // no more runs are started
+	claims   int              // calls of Claim under way
 	held     map[string]*held // by lease token
 	session  *session         // the open stream; nil while there is none
 	resume   string           // resume token of the last welcome
@@ -98,21 +108,40 @@ type Worker struct {
 	giveUp   time.Time        // when Run no longer waits for them
 	stats    Stats
 	idle     chan struct{} // closed when nothing is held; nil: nobody asked
-	events   []Event       // not yet told
+
+	listeners []*listener
 }
+
+// phase is how far a worker's life has come.
+type phase int
+
+const (
+	phaseNew     phase = iota
+	phaseRunning       // Run is under way
+	phaseEnded         // Run has returned
+)
 
 // NewWorker makes a worker; Handle gives it work, Run starts it.
 func (c *Client) NewWorker(cfg WorkerConfig) *Worker {
-	return &Worker{
+	w := &Worker{
 		client:  c,
 		cfg:     cfg.withDefaults(),
 		changed: make(chan struct{}, 1),
+		stopped: make(chan struct{}),
 		held:    make(map[string]*held),
 		stats:   Stats{IdleSince: time.Now()},
 	}
+	if cfg.OnEvent != nil {
+		w.Listen(cfg.OnEvent)
+	}
+	return w
 }
 
-// Handle lets h do the work of queue, at most concurrency runs at once. Call it before Run, which reports mistakes.
+// ClaimOnly is the concurrency of a pool that the server gives nothing by itself: it executes what Claim brings.
+const ClaimOnly = -1
+
+// Handle lets h do the work of queue, at most concurrency runs at once: 1 is one at a time. Call it before Run, which
+// reports mistakes.
 func (w *Worker) Handle(queue string, concurrency int, h Handler) {
 	w.HandlePool([]string{queue}, concurrency, h)
 }
@@ -130,20 +159,40 @@ func (w *Worker) HandlePool(queues []string, concurrency int, h Handler) {
 //
 // It returns an error if it had to give up on handlers or acknowledgements after CancelGrace, if the configuration is
 // wrong, or if the server refuses the worker for good (REASON_SESSION_REPLACED, REASON_INSTANCE_IN_USE). A server that
-// is away is no error: Run waits for it. A worker runs once.
+// is away is no error: Run waits for it.
+//
+// A worker runs once, and starting it twice is harmless. While Run is under way, also if the worker is stopping, a second
+// Run starts nothing: it waits and returns what the first one does, or ctx's error if its own ctx ends before. After it has
+// ended Run returns ErrEnded at once. After a Stop that came before it, Run returns nil at once.
 func (w *Worker) Run(ctx context.Context) error {
-	if err := w.begin(ctx); err != nil {
+	first, err := w.begin(ctx)
+	switch {
+	case err != nil:
 		return err
+	case !first:
+		return w.follow(ctx)
 	}
-	var handlers sync.WaitGroup
+	err = w.work(ctx)
+	w.awaitListeners()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.end(err)
+	return err
+}
+
+// work is Run, once.
+func (w *Worker) work(ctx context.Context) error {
 	for _, p := range w.pools {
-		p.start(&handlers)
+		p.start(&w.handlers)
 	}
 	sessions, leave := context.WithCancelCause(w.base)
 	ended := make(chan error, 1)
 	go func() { ended <- w.connect(sessions) }()
 	err := w.supervise(ctx.Done(), ended, leave)
 	leave(nil)
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
 	for _, p := range w.pools {
 		close(p.queue)
 	}
@@ -153,18 +202,62 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		w.interruptAll(&InterruptError{Level: retry, Reason: "the session ended for good", Source: SourceShutdown})
 	}
-	return errors.Join(err, w.await(&handlers))
+	return errors.Join(err, w.await())
 }
 
-// begin checks the configuration and that Run is called once.
-func (w *Worker) begin(ctx context.Context) error {
+// follow waits until the Run that is under way returns.
+func (w *Worker) follow(ctx context.Context) error {
+	select {
+	case <-w.stopped:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.started {
-		return errors.New("stint: the worker was run before; make a new one")
+	return w.result
+}
+
+// end notes that the worker does nothing any more. Caller holds mu.
+func (w *Worker) end(err error) {
+	w.phase, w.result = phaseEnded, err
+	if !w.hasStopped() {
+		close(w.stopped)
 	}
-	w.started = true
+}
+
+// hasStopped reports whether the worker does nothing any more.
+func (w *Worker) hasStopped() bool {
+	select {
+	case <-w.stopped:
+		return true
+	default:
+		return false
+	}
+}
+
+// begin makes the worker a running one; first is false if it is already. It refuses a worker that has ended, and one with a
+// wrong configuration.
+func (w *Worker) begin(ctx context.Context) (first bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch w.phase {
+	case phaseRunning:
+		return false, nil
+	case phaseEnded:
+		return false, ErrEnded
+	default:
+	}
+	if err := w.check(); err != nil {
+		w.end(err)
+		return false, err
+	}
+	w.phase = phaseRunning
 	w.base = context.WithoutCancel(ctx)
+	return true, nil
+}
+
+// check says what is wrong with the configuration.
+func (w *Worker) check() error {
 	if len(w.pools) == 0 {
 		return errors.New("stint: the worker handles no queue; call Handle before Run")
 	}
@@ -173,7 +266,7 @@ func (w *Worker) begin(ctx context.Context) error {
 	}
 	runs, queues := 0, make(map[string]bool)
 	for _, p := range w.pools {
-		if p.concurrency < 1 || p.handler == nil || len(p.queues) == 0 {
+		if p.concurrency < 1 && p.concurrency != ClaimOnly || p.handler == nil || len(p.queues) == 0 {
 			return fmt.Errorf("stint: the pool of %q needs a queue, a handler and a concurrency of at least 1", p.queues)
 		}
 		for _, q := range p.queues {
@@ -182,7 +275,7 @@ func (w *Worker) begin(ctx context.Context) error {
 			}
 			queues[q] = true
 		}
-		runs += p.concurrency
+		runs += max(p.concurrency, 0)
 	}
 	if len(queues) > maxQueues || runs > maxRuns {
 		return fmt.Errorf("stint: a worker may handle %d queues and %d runs at once, not %d and %d", maxQueues, maxRuns, len(queues), runs)
@@ -191,11 +284,11 @@ func (w *Worker) begin(ctx context.Context) error {
 }
 
 // await waits for the handlers, at most CancelGrace.
-func (w *Worker) await(handlers *sync.WaitGroup) error {
+func (w *Worker) await() error {
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		handlers.Wait()
+		w.handlers.Wait()
 	}()
 	timer := time.NewTimer(w.cfg.CancelGrace)
 	defer timer.Stop()
@@ -214,11 +307,42 @@ func (w *Worker) leftBehind() error {
 		s.Held-s.Unacknowledged, s.Unacknowledged)
 }
 
-// Stop asks for a graceful stop and returns at once; Run returns when it is done.
+// Stop asks for a graceful stop and returns at once; Run returns when it is done, and Wait waits for that. A worker that
+// was not started will not be: it has stopped.
 func (w *Worker) Stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.drain(w.cfg.ShutdownGrace, SourceShutdown, "the worker is stopping")
+	if w.phase == phaseNew && !w.hasStopped() {
+		close(w.stopped)
+	}
+}
+
+// Wait waits at most timeout for the worker to stop, and reports whether it has: Run has returned, or the worker was stopped
+// before it was started. 0 only looks; a negative timeout waits as long as it takes. It stops nothing: a worker that is not
+// started yet is waited for, too. Safe to call often and from many goroutines, but a handler that waits for its own worker
+// keeps it from stopping.
+func (w *Worker) Wait(timeout time.Duration) bool {
+	if timeout < 0 {
+		<-w.stopped
+		return true
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-w.stopped:
+	case <-timer.C:
+	}
+	return w.hasStopped()
+}
+
+// Dispatching reports whether the worker takes jobs: Run is under way, and nothing has told it to stop: neither Stop, nor
+// the end of its context, nor MaxRuns, nor an operator. Runs that it holds may go on for a while when it no longer does
+// (Stats.Held); that it does says nothing of whether the server can be reached (Stats.Connected).
+func (w *Worker) Dispatching() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.phase == phaseRunning && !w.draining
 }
 
 // Stats returns a snapshot.

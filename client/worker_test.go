@@ -177,10 +177,10 @@ func TestRunFromAssignmentToAcknowledgement(t *testing.T) {
 		for _, e := range events {
 			kinds = append(kinds, e.Kind)
 		}
-		if diff := cmp.Diff([]EventKind{SessionOpened, RunAssigned, RunFinished}, kinds[:3]); diff != "" {
+		if diff := cmp.Diff([]EventKind{SessionOpened, RunAssigned, RunStarted, RunFinished, JobConsumed}, kinds[:5]); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
-		if e := events[2]; e.Status != stintv1.FinishStatus_FINISH_STATUS_RECORDED || e.JobState != stintv1.JobState_JOB_STATE_SUCCEEDED {
+		if e := events[3]; e.Status != stintv1.FinishStatus_FINISH_STATUS_RECORDED || e.JobState != stintv1.JobState_JOB_STATE_SUCCEEDED {
 			t.Errorf("RunFinished = %+v", e)
 		}
 	})

@@ -52,6 +52,7 @@ type explainer struct {
 	queue    *store.Queue // nil: it was deleted
 	known    dispatch.Explanation
 	blockers []*stintv1.Blocker
+	brief    bool // it names no holders: to look for them takes time
 }
 
 func (x *explainer) explain() *stintv1.ExplainJobResponse {
@@ -149,6 +150,9 @@ func (x *explainer) queued() {
 
 // holders are some of the running jobs that has is true of.
 func (x *explainer) holders(has func(*job.Job) bool) (ids []string) {
+	if x.brief {
+		return nil
+	}
 	x.r.Running(func(o *job.Job) bool {
 		if has(o) {
 			ids = append(ids, o.Spec.ID.String())

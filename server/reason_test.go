@@ -376,6 +376,16 @@ var reasons = map[stintv1.Reason]struct {
 			return ofCall(err)
 		},
 	},
+	stintv1.Reason_REASON_JOB_BLOCKED: {
+		want: said{code: codes.FailedPrecondition},
+		provoke: func(r *rig) said {
+			id := r.submit(&stintv1.JobSpec{Queue: "q"})[0].GetId()
+			if _, err := r.queues.PauseQueue(r.ctx, &stintv1.PauseQueueRequest{Name: "q"}); err != nil {
+				return ofCall(err)
+			}
+			return ofItem(r.choose(id).GetResults()[0].GetError())
+		},
+	},
 	stintv1.Reason_REASON_SERVER_STOPPING: {
 		want: said{code: codes.Unavailable, wait: true},
 		provoke: func(r *rig) said {

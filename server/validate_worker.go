@@ -132,6 +132,9 @@ func checkClaim(m *stintv1.ClaimJobsRequest) error {
 	if err := checkText("worker", m.GetWorker(), workerNameMax); err != nil {
 		return err
 	}
+	if len(m.GetJobIds()) > 0 {
+		return checkChosen(m)
+	}
 	if n := len(m.GetQueues()); n == 0 || n > queuesOfWorker {
 		return invalid("queues", "1 to %d queues; these are %d", queuesOfWorker, n)
 	}
@@ -143,6 +146,21 @@ func checkClaim(m *stintv1.ClaimJobsRequest) error {
 	}
 	if err := checkDuration("wait", m.GetWait(), 0, claimWaitMax); err != nil {
 		return err
+	}
+	return checkText("request_id", m.GetRequestId(), requestIDMax)
+}
+
+// checkChosen says what is wrong with a claim of chosen jobs, of any queue: it takes those that may start and does not wait.
+func checkChosen(m *stintv1.ClaimJobsRequest) error {
+	switch {
+	case len(m.GetJobIds()) > itemsMax:
+		return invalid("job_ids", "at most %d at once; these are %d", itemsMax, len(m.GetJobIds()))
+	case len(m.GetQueues()) > 0:
+		return invalid("queues", "chosen jobs may be of any queue; name none")
+	case m.GetMaxRuns() > 0:
+		return invalid("max_runs", "all of job_ids are wanted; leave it out")
+	case m.GetWait() != nil:
+		return invalid("wait", "chosen jobs are not waited for; leave it out")
 	}
 	return checkText("request_id", m.GetRequestId(), requestIDMax)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/stintrun/stint/internal/store"
 )
 
-// ClaimJobs waits for runs. It ends when the server stops, without runs.
+// ClaimJobs waits for runs, and ends when the server stops, without runs; or it claims chosen jobs.
 func (s *Server) ClaimJobs(ctx context.Context, m *stintv1.ClaimJobsRequest) (*stintv1.ClaimJobsResponse, error) {
 	request, err := claimFrom(m)
 	if err != nil {
@@ -21,6 +21,9 @@ func (s *Server) ClaimJobs(ctx context.Context, m *stintv1.ClaimJobsRequest) (*s
 	}
 	if m.GetInstanceId() == "" {
 		request.Instance = job.ID(uuid.New())
+	}
+	if len(m.GetJobIds()) > 0 {
+		return s.claimChosen(ctx, m, request)
 	}
 	request.Quit = s.stopping
 	runs, err := s.dispatch.Claim(ctx, request)

@@ -50,6 +50,7 @@ var reasonCodes = map[stintv1.Reason]int{
 	stintv1.Reason_REASON_LIMIT_NOT_FOUND:    3,
 	stintv1.Reason_REASON_LIMIT_IN_USE:       4,
 	stintv1.Reason_REASON_UNIQUE_CONFLICT:    4,
+	stintv1.Reason_REASON_JOB_BLOCKED:        4,
 	stintv1.Reason_REASON_UNITS_OVER_LIMIT:   2,
 	stintv1.Reason_REASON_TOO_MANY_LIMITS:    1,
 	stintv1.Reason_REASON_RESYNC:             4,

@@ -137,12 +137,13 @@ func (f *workFlags) work(ctx context.Context, g *globals, queues []string, progr
 	}
 	return g.stay(context.WithoutCancel(ctx), func(limit context.Context, c *client.Client) error {
 		w := c.NewWorker(client.WorkerConfig{
-			Name: f.name, BuildID: f.build, Labels: labels, MaxRuns: f.maxRuns, OnEvent: s.observe,
+			Name: f.name, BuildID: f.build, Labels: labels, MaxRuns: f.maxRuns,
 			Logger: slog.New(slog.NewTextHandler(g.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 			// Commands are asked to end by their handlers, as soon as this process is.
 			ShutdownGrace: f.grace, CancelGrace: f.grace + ackGrace,
 		})
 		w.HandlePool(queues, f.concurrency, s.handle)
+		w.Listen(s.observe, client.RunStopped, client.RunInterrupted)
 		defer s.abandon()
 		return f.run(ctx, limit, g, c, w, queues)
 	})

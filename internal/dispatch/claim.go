@@ -42,6 +42,8 @@ type claim struct {
 	pool    *pool
 	callers int
 	runs    []*run
+	chosen  []job.ID      // it is for these jobs alone; nil: for what comes
+	choices []Choice      // what became of them; nil: they were not looked at yet
 	err     error         // why it got none
 	ready   chan struct{} // closed when runs are on disk, or err is set
 	settled bool          // ready is closed
@@ -50,13 +52,14 @@ type claim struct {
 }
 
 // Claim waits for runs. It returns none when the wait is over, or 500 ms before ctx's deadline. If ctx ends first, runs
-// that were on their way are undelivered at once. Errors: ErrDraining, ErrClosed, ctx's, and those of the store.
+// that were on their way are undelivered at once. Errors: ErrDraining, ErrOtherRequest, ErrClosed, ctx's, and those of the
+// store.
 func (d *Dispatcher) Claim(ctx context.Context, r ClaimRequest) ([]Assignment, error) {
 	wait := r.Wait
 	if end, ok := ctx.Deadline(); ok {
 		wait = min(wait, until(end)-claimMargin)
 	}
-	c, err := d.join(r)
+	c, err := d.join(r, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +81,8 @@ func (d *Dispatcher) Claim(ctx context.Context, r ClaimRequest) ([]Assignment, e
 	return d.leave(c, err)
 }
 
-// join puts a claim in line, or returns the one with the same request.
-func (d *Dispatcher) join(r ClaimRequest) (*claim, error) {
+// join puts a claim in line, or returns the one with the same request. One for chosen jobs stands in no line.
+func (d *Dispatcher) join(r ClaimRequest, chosen []job.ID) (*claim, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -93,6 +96,9 @@ func (d *Dispatcher) join(r ClaimRequest) (*claim, error) {
 	}
 	key := claimKey{r.Instance, r.Request}
 	if c := d.claims[key]; c != nil && r.Request != "" {
+		if !slices.Equal(c.chosen, chosen) {
+			return nil, ErrOtherRequest
+		}
 		c.callers++
 		c.pool.worker.calls++
 		return c, nil
@@ -101,7 +107,7 @@ func (d *Dispatcher) join(r ClaimRequest) (*claim, error) {
 		return nil, ErrDraining
 	}
 	w.calls++
-	c := &claim{key: key, callers: 1, ready: make(chan struct{})}
+	c := &claim{key: key, callers: 1, chosen: chosen, ready: make(chan struct{})}
 	c.expiry.of = c
 	c.pool = d.newPool(pool{
 		to:     job.Dispatch{Worker: r.Worker, Instance: r.Instance, Unary: true},

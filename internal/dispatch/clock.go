@@ -9,6 +9,9 @@ import (
 
 // hurry makes the clock goroutine look again, because something may come before what it waits for.
 func (d *Dispatcher) hurry() {
+	if !wakeUps {
+		return
+	}
 	select {
 	case d.look <- struct{}{}:
 	default:
@@ -117,18 +120,23 @@ func (d *Dispatcher) sweep(now int64) {
 	}
 	wall := d.wall()
 	for _, q := range d.queues {
-		d.activate(q)
+		if sweeps {
+			d.visit(q)
+		}
 		if q.starts != nil && q.starts.over(wall) {
 			q.starts = nil
 			d.forget(q)
 		}
 	}
 	d.sweepGates(now)
-	if len(d.reserved) > 0 {
-		d.reviewing = true
-		d.poke()
+	d.reviewing = len(d.reserved) > 0
+	if d.sweepsDone++; sweeps && d.sweepsDone%hungEvery == 0 {
+		d.revisiting = true
 	}
-	d.nudge()
+	d.poked = false // one that was lost is not waited for
+	if d.reviewing || d.revisiting || sweeps && len(d.active)+len(d.freed) > 0 {
+		d.push()
+	}
 }
 
 // due is a page of what has come.

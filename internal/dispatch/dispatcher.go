@@ -24,6 +24,16 @@ var (
 	ErrSilent = errors.New("dispatch: nothing came on the session for too long")
 	// ErrDraining refuses a claim of an instance that is draining.
 	ErrDraining = errors.New("dispatch: the worker is draining")
+	// ErrOtherRequest refuses a claim whose request was another one's.
+	ErrOtherRequest = errors.New("dispatch: the request was a claim of other jobs")
+	// ErrJobUnknown is for a chosen job that is not there.
+	ErrJobUnknown = errors.New("dispatch: no job has this id")
+	// ErrBlocked is for a chosen job that is READY and may not start.
+	ErrBlocked = errors.New("dispatch: the job may not start now")
+	// ErrAnswerFull is for a chosen job that does not fit into the answer.
+	ErrAnswerFull = errors.New("dispatch: the answer is full")
+	// ErrRunOver is for a chosen job that an earlier call of the request has claimed, and whose run is over.
+	ErrRunOver = errors.New("dispatch: the run that this request has claimed is over")
 	// ErrWorkerUnknown is for an instance id that no worker has.
 	ErrWorkerUnknown = errors.New("dispatch: no worker has this instance id")
 	// ErrClosed ends sessions and claims when the dispatcher closes.
@@ -52,6 +62,7 @@ const (
 	SessionLease = 2 * IdleCadence
 
 	sweepEvery = time.Second // the net under everything that is woken at once
+	hungEvery  = 10          // sweeps, until one looks at keys, too: there may be many that lanes hang on
 	stallAfter = Cadence     // a timer that is later than this says that the whole process stood still
 	duePage    = 256         // jobs that one transaction wakes
 )
@@ -87,22 +98,25 @@ type Dispatcher struct {
 	reserved  map[*store.Key]*reservation
 	gates     gates
 	reviewing bool // the next match looks at all of them
-	waiting   int  // pools that stand in lines
-	workers   map[job.ID]*worker
-	sessions  map[*Session]struct{}
-	polls     map[*claim]struct{} // claims that wait
-	claims    map[claimKey]*claim // claims that can be asked for again
-	followers map[uint64]map[*follower]struct{}
-	deadlines deadlines
-	proposed  []*run        // by the last match
-	notes     []event.Event // of workers, to be told
-	told      []delivery    // sent, and to be recorded as delivered
-	unsealed  group
-	sealed    []group
-	nextDue   time.Time // when a waiting job comes due; zero: never
-	turns     uint64
-	stats     Stats
-	releaser  releaser
+
+	revisiting bool // the next match looks at all keys that lanes hang on
+	sweepsDone uint64
+	waiting    int // pools that stand in lines
+	workers    map[job.ID]*worker
+	sessions   map[*Session]struct{}
+	polls      map[*claim]struct{} // claims that wait
+	claims     map[claimKey]*claim // claims that can be asked for again
+	followers  map[uint64]map[*follower]struct{}
+	deadlines  deadlines
+	proposed   []*run        // by the last match
+	notes      []event.Event // of workers, to be told
+	told       []delivery    // sent, and to be recorded as delivered
+	unsealed   group
+	sealed     []group
+	nextDue    time.Time // when a waiting job comes due; zero: never
+	turns      uint64
+	stats      Stats
+	releaser   releaser
 }
 
 // group is what one batch lets out when it is on disk.
@@ -289,6 +303,13 @@ func (d *Dispatcher) release(r *run) {
 
 // poke asks for a transaction, so that Match runs soon. What is under way already will do.
 func (d *Dispatcher) poke() {
+	if wakeUps {
+		d.push()
+	}
+}
+
+// push is poke, by the sweep.
+func (d *Dispatcher) push() {
 	if d.poked || d.closed {
 		return
 	}
@@ -303,6 +324,9 @@ func (d *Dispatcher) poke() {
 func (d *Dispatcher) Wake(queue string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !wakeUps {
+		return
+	}
 	d.rewritten[queue] = struct{}{}
 	if q := d.queues[queue]; q != nil {
 		d.activate(q)
@@ -314,6 +338,9 @@ func (d *Dispatcher) Wake(queue string) {
 func (d *Dispatcher) WakeLimit(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !wakeUps {
+		return
+	}
 	d.loosened[name] = struct{}{}
 	d.poke()
 }

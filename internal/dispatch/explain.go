@@ -35,8 +35,33 @@ type KeyState struct {
 // lookAhead is how many jobs of a lane are counted.
 const lookAhead = 1000
 
-// Explain tells what keeps a job that is to run. It is called in a transaction.
+// Explain tells what keeps a job that is to run, and where it stands. It is called in a transaction.
 func (d *Dispatcher) Explain(tx store.Tx, j *job.Job) (Explanation, error) {
+	e, err := d.Blockers(tx, j)
+	if err != nil || j.State != job.Ready {
+		return e, err
+	}
+	mine := tx.LaneOf(j)
+	if mine == nil {
+		return e, nil
+	}
+	heads, err := tx.Heads(mine, lookAhead)
+	if err != nil {
+		return e, err
+	}
+	for i, h := range heads {
+		if h.Seq == j.Seq {
+			e.Ahead, e.Counted = uint64(i), true
+			return e, nil
+		}
+	}
+	// Places are given to all jobs of the store in turn, so there are not more of one lane between two of them.
+	e.Ahead = min(uint64(mine.Len()), j.ReadySeq-min(mine.First(), j.ReadySeq))
+	return e, nil
+}
+
+// Blockers is Explain without the job's place.
+func (d *Dispatcher) Blockers(tx store.Tx, j *job.Job) (Explanation, error) {
 	var e Explanation
 	e.Gate = d.gateOfQueue(tx, j.Spec.Queue)
 	for _, u := range j.Spec.Limits {
@@ -55,21 +80,6 @@ func (d *Dispatcher) Explain(tx store.Tx, j *job.Job) (Explanation, error) {
 			e.Keys[i].For = heads[0].Spec.ID
 		}
 	}
-	if mine == nil {
-		return e, nil
-	}
-	heads, err := tx.Heads(mine, lookAhead)
-	if err != nil {
-		return e, err
-	}
-	for i, h := range heads {
-		if h.Seq == j.Seq {
-			e.Ahead, e.Counted = uint64(i), true
-			return e, nil
-		}
-	}
-	// Places are given to all jobs of the store in turn, so there are not more of one lane between two of them.
-	e.Ahead = min(uint64(mine.Len()), j.ReadySeq-min(mine.First(), j.ReadySeq))
 	return e, nil
 }
 

@@ -236,8 +236,25 @@ func (d *Dispatcher) decided(l *lane) {
 // gaveBack notes that units of the keys were given back. The next match sees to it.
 func (d *Dispatcher) gaveBack(keys []store.KeyUse) {
 	for _, u := range keys {
-		if u.Key.Mark != nil {
+		if wakeUps && u.Key.Mark != nil {
 			d.freed = append(d.freed, u.Key)
 		}
 	}
+}
+
+// revisit has the match look again at all keys that lanes hang on although something of them is free.
+func (m *matcher) revisit() {
+	d := m.d
+	if !d.revisiting {
+		return
+	}
+	d.revisiting = false
+	m.tx.Limits("", func(l *store.Limit) bool {
+		m.tx.EachKey(l.Name, func(k *store.Key) {
+			if k.Mark != nil && k.Room(0) > 0 {
+				d.freed = append(d.freed, k)
+			}
+		})
+		return true
+	})
 }

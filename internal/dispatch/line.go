@@ -173,6 +173,13 @@ func (p *pool) requeue() {
 
 // activate lets the next match look at the queue, if room and ready jobs may meet there.
 func (d *Dispatcher) activate(q *queue) {
+	if wakeUps {
+		d.visit(q)
+	}
+}
+
+// visit is activate, by the sweep.
+func (d *Dispatcher) visit(q *queue) {
 	if !q.active && q.first != nil && q.stands() {
 		q.active = true
 		d.active = append(d.active, q)

@@ -129,14 +129,9 @@ func (m *matcher) begin() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.poked = false
-	for _, r := range d.proposed {
-		if !r.applied {
-			d.free(r)
-			d.unprobe(r.fence)
-		}
-	}
-	d.proposed = d.proposed[:0]
+	d.takeBack()
 	m.loosen()
+	m.revisit()
 	m.review()
 	m.tryFreed()
 	for _, q := range d.active {
@@ -150,6 +145,17 @@ func (m *matcher) begin() bool {
 	clear(d.active)
 	d.active = d.active[:0]
 	return len(m.queues) > 0
+}
+
+// takeBack forgets what was proposed and not committed.
+func (d *Dispatcher) takeBack() {
+	for _, r := range d.proposed {
+		if !r.applied {
+			d.free(r)
+			d.unprobe(r.fence)
+		}
+	}
+	d.proposed = d.proposed[:0]
 }
 
 // loosen follows changes of policies: lanes that hang on keys of such limits are looked at.
@@ -195,14 +201,27 @@ func (m *matcher) loosen() {
 
 // open puts the queue's bands among those to choose from. A queue that is paused is left to the sweep.
 func (m *matcher) open(q *queue) {
-	known := m.tx.Queue(q.name)
 	m.d.mu.Lock()
 	defer m.d.mu.Unlock()
+	if !m.admit(q) {
+		return
+	}
+	for _, b := range q.bands {
+		if b != nil {
+			m.look(b)
+		}
+	}
+}
+
+// admit opens the queue, with room for as many runs as it may have more; false if it may have none: until it is resumed, a
+// run of it ends, its policy changes, or its gate opens. The caller holds the mutex.
+func (m *matcher) admit(q *queue) bool {
+	known := m.tx.Queue(q.name)
 	if known != nil && known.Policy.Weights != q.weights {
 		q.reweigh(known.Policy.Weights)
 	}
 	if known != nil && known.Pause != nil {
-		return
+		return false
 	}
 	q.room, q.policy = math.MaxUint64, job.Policy{}
 	if known != nil {
@@ -210,15 +229,11 @@ func (m *matcher) open(q *queue) {
 	}
 	q.room = min(q.room, m.entrance(q, q.policy))
 	if q.room == 0 {
-		return // until a run of the queue ends, its policy changes, or its gate opens
+		return false
 	}
 	q.open = true
 	m.opened = append(m.opened, q)
-	for _, b := range q.bands {
-		if b != nil {
-			m.look(b)
-		}
-	}
+	return true
 }
 
 // look has the band's first lane looked at, if the band takes part.

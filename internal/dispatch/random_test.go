@@ -1,7 +1,10 @@
 package dispatch_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -42,7 +45,7 @@ var anyStep = rapid.Custom(func(r *rapid.T) step {
 		What: rapid.SampledFrom([]string{
 			"submit", "submit", "pass", "pass", "connect", "demand", "take", "take", "take", "report", "report",
 			"finish", "finish", "finish", "take unseen", "lose", "cut", "crash", "forget", "finish unheard",
-			"claim", "claim", "cancelled claim", "repeated claim", "beat", "end", "end", "interrupt", "drain", "stall", "restart", "limit",
+			"claim", "claim", "cancelled claim", "repeated claim", "choose", "choose", "choose", "beat", "end", "end", "interrupt", "drain", "stall", "restart", "limit",
 			"update", "update", "gate", "gate", "open",
 		}).Draw(r, "what"),
 		A: rapid.IntRange(0, 9).Draw(r, "a"), B: rapid.IntRange(0, 9).Draw(r, "b"),
@@ -205,6 +208,8 @@ func (w *world) play(s step) {
 			p.stream = nil
 		}
 		w.restart()
+	case "choose":
+		w.chooseSome(s, w.callers[s.A%2])
 	case "claim", "cancelled claim", "repeated claim", "beat", "end":
 		w.call(s, w.callers[s.A%2])
 	case "crash":
@@ -433,6 +438,55 @@ func (w *world) call(s step, p *process) {
 		}
 	}
 }
+
+// chooseSome claims chosen jobs, and asks again. A READY job that is not claimed says that it is blocked.
+func (w *world) chooseSome(s step, p *process) {
+	var ids []job.ID
+	for i := range min(1+s.B, int(w.ids)) {
+		ids = append(ids, idOf(1+(uint32(s.A*7+s.B*3)+uint32(i*(1+s.A)))%w.ids)) //nolint:gosec // small
+	}
+	slices.SortFunc(ids, func(a, b job.ID) int { return bytes.Compare(a[:], b[:]) })
+	if ids = slices.Compact(ids); len(ids) == 0 {
+		return
+	}
+	p.requests++
+	c := dispatch.ClaimRequest{Worker: "w", Instance: job.ID{p.instance}, Request: fmt.Sprint(p.requests)}
+	choices, err := w.d.Choose(w.ctx, c, ids, explained)
+	if err != nil {
+		w.fatalf("a claim of chosen jobs: %v", err)
+	}
+	again, err := w.d.Choose(w.ctx, c, ids, explained)
+	if err != nil {
+		w.fatalf("a repeated claim of chosen jobs: %v", err)
+	}
+	got := false
+	for _, choice := range choices {
+		got = got || choice.Run != nil
+	}
+	for i, choice := range choices {
+		second := again[i]
+		if got && (choice.Err != second.Err || choice.State != second.State || (choice.Run != nil) != (second.Run != nil)) { //nolint:errorlint // the same one
+			w.fatalf("a choice is answered %+v and then %+v", choice, second)
+		}
+		if choice.Run != nil {
+			w.got(p, *choice.Run)
+		} else if !got && second.Run != nil { // nothing was claimed, so that was another request
+			w.got(p, *second.Run)
+		}
+		if ready := choice.State == job.Ready; ready != errors.Is(choice.Err, dispatch.ErrBlocked) {
+			w.fatalf("a choice is %s and %v", choice.State, choice.Err)
+		}
+	}
+}
+
+// idOf is the id of the n-th job of a rig.
+func idOf(n uint32) (id job.ID) {
+	binary.BigEndian.PutUint32(id[:], n)
+	return id
+}
+
+// explained is what a caller of Choose that wants no explanations gives it.
+func explained(store.Tx, *job.Job) (any, error) { return nil, nil }
 
 // interruptSome interrupts a job with RETRY; what has ended is left alone.
 func (w *world) interruptSome(s step) {

@@ -117,6 +117,9 @@ func (d *Dispatcher) register(ctx context.Context, h Hello, wake func(), t *turn
 		heard: now, drainTold: !w.draining,
 	}
 	w.info, w.session, w.since, w.heard = h, s, d.wall(), now
+	if !wakeUps {
+		s.wake = func() {}
+	}
 	d.note(kind, w, "", "")
 	d.sessions[s] = struct{}{}
 	d.releaser.joins(h.Build)

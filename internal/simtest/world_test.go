@@ -215,15 +215,17 @@ type link struct {
 }
 
 // connect makes a client whose messages the witness sees. The world closes it if its user does not.
-func (w *world) connect() *link {
+func (w *world) connect(more ...grpc.DialOption) *link {
 	w.t.Helper()
 	l := &link{w: w}
 	var err error
-	l.Client, err = client.Dial("passthrough:///stint", grpc.WithContextDialer(l.dial),
+	l.Client, err = client.Dial("passthrough:///stint", append([]grpc.DialOption{
+		grpc.WithContextDialer(l.dial),
 		// A stream that gRPC replays on a new connection waits for that with its mutex held; time stands still in a
 		// bubble while anybody waits for a mutex, and then the connection never comes.
 		grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),
-		grpc.WithChainUnaryInterceptor(w.witness.unary), grpc.WithChainStreamInterceptor(w.witness.stream))
+		grpc.WithChainUnaryInterceptor(w.witness.unary), grpc.WithChainStreamInterceptor(w.witness.stream),
+	}, more...)...)
 	if err != nil {
 		w.t.Fatal(err)
 	}

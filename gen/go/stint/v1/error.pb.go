@@ -135,6 +135,10 @@ const (
 	// The follower did not take what was sent for ten seconds, so the server ended the stream.
 	// Cure: read the stream continuously; come back with the last cursor, and nothing is missed.
 	Reason_REASON_SLOW_CONSUMER Reason = 35
+	// The job is READY and may not start now: its queue is paused or full, a limit has no room, a gate is closed, or it was given
+	// back by this very worker; the message says which. Of a claim of chosen jobs.
+	// Cure: claim it later, or take away what `blockers` name; ExplainJob has the commands.
+	Reason_REASON_JOB_BLOCKED Reason = 36
 )
 
 // Enum value maps for Reason.
@@ -176,6 +180,7 @@ var (
 		33: "REASON_UNIQUE_CONFLICT",
 		34: "REASON_RESYNC",
 		35: "REASON_SLOW_CONSUMER",
+		36: "REASON_JOB_BLOCKED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":        0,
@@ -214,6 +219,7 @@ var (
 		"REASON_UNIQUE_CONFLICT":    33,
 		"REASON_RESYNC":             34,
 		"REASON_SLOW_CONSUMER":      35,
+		"REASON_JOB_BLOCKED":        36,
 	}
 )
 
@@ -347,7 +353,7 @@ const file_stint_v1_error_proto_rawDesc = "" +
 	"\x05field\x18\x04 \x01(\tR\x05field\x12\x18\n" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12:\n" +
 	"\vretry_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter*\xb8\a\n" +
+	"retryAfter*\xd0\a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_INVALID_FIELD\x10\x01\x12\x14\n" +
@@ -385,7 +391,8 @@ const file_stint_v1_error_proto_rawDesc = "" +
 	"\x16REASON_TOO_MANY_LIMITS\x10 \x12\x1a\n" +
 	"\x16REASON_UNIQUE_CONFLICT\x10!\x12\x11\n" +
 	"\rREASON_RESYNC\x10\"\x12\x18\n" +
-	"\x14REASON_SLOW_CONSUMER\x10#B\x8e\x01\n" +
+	"\x14REASON_SLOW_CONSUMER\x10#\x12\x16\n" +
+	"\x12REASON_JOB_BLOCKED\x10$B\x8e\x01\n" +
 	"\fcom.stint.v1B\n" +
 	"ErrorProtoP\x01Z1github.com/stintrun/stint/gen/go/stint/v1;stintv1\xa2\x02\x03SXX\xaa\x02\bStint.V1\xca\x02\bStint\\V1\xe2\x02\x14Stint\\V1\\GPBMetadata\xea\x02\tStint::V1b\x06proto3"
 
