@@ -109,7 +109,7 @@ func (d *differ) runs() {
 			if was.State == job.RunDispatched && !ended.AcceptTime.IsZero() {
 				d.run(RunAccepted, ended)
 				e := &d.to[len(d.to)-1]
-				e.State, e.RunState = job.Running, job.RunRunning
+				e.State, e.RunState, e.Reason, e.Level, e.Source = job.Running, job.RunRunning, "", 0, 0
 			}
 			d.run(RunEnded, ended)
 		}
