@@ -2,6 +2,7 @@ package simtest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -42,6 +43,62 @@ func (s *sim) follow(n int) {
 	})
 }
 
+// joiner lists at some moment and follows from there on; it knows where each job stands.
+type joiner struct {
+	states map[string]stintv1.JobState
+	cancel context.CancelFunc
+}
+
+// join lets one in that lists at some moment.
+func (s *sim) join(n int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	j := &joiner{cancel: cancel}
+	s.joiners = append(s.joiners, j)
+	d := newDice(s.seed, fmt.Sprint("joiner", n))
+	s.following.Go(func() {
+		l := s.connect()
+		defer l.close()
+		s.rest(d, 120)
+		asOf := j.list(ctx, l, d)
+		_ = l.Watch(ctx, &stintv1.WatchEventsRequest{Cursor: asOf}, func(m *stintv1.WatchEventsResponse) error {
+			for _, e := range m.GetEvents() {
+				if e.GetJobState() != 0 {
+					j.states[e.GetJobId()] = e.GetJobState()
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// list reads all jobs, from the start if it was interrupted, and returns the cursor of the first page.
+func (j *joiner) list(ctx context.Context, l *link, d *dice) (asOf string) {
+	m := &stintv1.ListJobsRequest{PageSize: uint32(1 + d.n(50))}
+	for ctx.Err() == nil {
+		if m.PageToken == "" {
+			asOf, j.states = "", map[string]stintv1.JobState{}
+		}
+		call, cancel := soon()
+		page, err := l.Jobs().ListJobs(call, m)
+		cancel()
+		if err != nil {
+			m.PageToken = ""
+			time.Sleep(time.Second)
+			continue
+		}
+		if asOf == "" {
+			asOf = page.GetAsOf()
+		}
+		for _, job := range page.GetJobs() {
+			j.states[job.GetId()] = job.GetState()
+		}
+		if m.PageToken = page.GetNextPageToken(); m.PageToken == "" {
+			return asOf
+		}
+	}
+	return asOf
+}
+
 // compareFollowers compares what the followers have had with all events, read at once, and with the jobs.
 func (s *sim) compareFollowers(jobs []*stintv1.Job) {
 	l := s.connect()
@@ -62,7 +119,17 @@ func (s *sim) compareFollowers(jobs []*stintv1.Job) {
 	for _, f := range s.followers {
 		f.cancel()
 	}
+	for _, j := range s.joiners {
+		j.cancel()
+	}
 	s.following.Wait()
+	for n, j := range s.joiners {
+		for _, job := range jobs {
+			if j.states[job.GetId()] != job.GetState() {
+				s.witness.fault("job %s is %s, and joiner %d takes it for %s", job.GetId(), job.GetState(), n, j.states[job.GetId()])
+			}
+		}
+	}
 	for n, f := range s.followers {
 		want := slices.DeleteFunc(slices.Clone(all), func(e *stintv1.Event) bool { return !f.wants(e) })
 		same := func(a, b *stintv1.Event) bool { return a.GetCursor() == b.GetCursor() }

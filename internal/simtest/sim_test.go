@@ -45,6 +45,7 @@ type sim struct {
 
 	following sync.WaitGroup
 	followers []*follower
+	joiners   []*joiner
 
 	idsMu sync.Mutex
 	ids   []string // of all jobs that were sent
@@ -118,6 +119,7 @@ func (s *sim) populate() {
 	s.watchers.Go(func() { s.waitForOne(newDice(s.seed, "waiter")) })
 	for i := range 3 {
 		s.follow(i)
+		s.join(i)
 	}
 	if s.mischief {
 		s.watchers.Go(func() { s.operate(newDice(s.seed, "operator")) })
