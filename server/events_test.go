@@ -331,18 +331,30 @@ func TestWatchEventsRefuses(t *testing.T) {
 			want string
 			says string
 		}{
-			"kind": {&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{Kinds: []stintv1.EventKind{1, 8}}},
-				"INVALID_FIELD, InvalidArgument, filter.kinds[1]", "8 is no kind; there are JOB_SUBMITTED, JOB_READY"},
-			"no kind": {&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{Kinds: []stintv1.EventKind{0}}},
-				"INVALID_FIELD, InvalidArgument, filter.kinds[0]", "is no kind"},
-			"many jobs": {&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{JobIds: slices.Repeat([]string{newID()}, 101)}},
-				"INVALID_FIELD, InvalidArgument, filter.job_ids", "at most 100"},
-			"job": {&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{JobIds: []string{newID(), "x"}}},
-				"INVALID_FIELD, InvalidArgument, filter.job_ids[1]", "UUID"},
-			"pattern": {&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{Queue: "*a*"}},
-				"INVALID_FIELD, InvalidArgument, filter.queue", ""},
-			"label": {&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{Labels: map[string]string{"": "x"}}},
-				"INVALID_FIELD, InvalidArgument, filter.labels", ""},
+			"kind": {
+				&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{Kinds: []stintv1.EventKind{1, 8}}},
+				"INVALID_FIELD, InvalidArgument, filter.kinds[1]", "8 is no kind; there are JOB_SUBMITTED, JOB_READY",
+			},
+			"no kind": {
+				&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{Kinds: []stintv1.EventKind{0}}},
+				"INVALID_FIELD, InvalidArgument, filter.kinds[0]", "is no kind",
+			},
+			"many jobs": {
+				&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{JobIds: slices.Repeat([]string{newID()}, 101)}},
+				"INVALID_FIELD, InvalidArgument, filter.job_ids", "at most 100",
+			},
+			"job": {
+				&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{JobIds: []string{newID(), "x"}}},
+				"INVALID_FIELD, InvalidArgument, filter.job_ids[1]", "UUID",
+			},
+			"pattern": {
+				&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{Queue: "*a*"}},
+				"INVALID_FIELD, InvalidArgument, filter.queue", "",
+			},
+			"label": {
+				&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{Labels: map[string]string{"": "x"}}},
+				"INVALID_FIELD, InvalidArgument, filter.labels", "",
+			},
 			"cursor":       {&stintv1.WatchEventsRequest{Cursor: "what?"}, "INVALID_FIELD, InvalidArgument, cursor", "is not a cursor"},
 			"short cursor": {&stintv1.WatchEventsRequest{Cursor: good[:20]}, "INVALID_FIELD, InvalidArgument, cursor", "is not a cursor"},
 			"both":         {&stintv1.WatchEventsRequest{Cursor: good, FromOldest: true}, "INVALID_FIELD, InvalidArgument, from_oldest", "does not go"},
