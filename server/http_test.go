@@ -189,6 +189,8 @@ func TestMetrics(t *testing.T) {
 		if _, err := r.queues.GetQueue(r.ctx, &stintv1.GetQueueRequest{Name: "none"}); err == nil {
 			t.Fatal("a queue that is not there")
 		}
+		r.watch(nil)
+		r.watch(nil).stop()
 		w := r.work()
 		w.say(hello(newInstance()))
 		w.say(demand(0))
@@ -209,6 +211,7 @@ func TestMetrics(t *testing.T) {
 			`stint_calls_total{method="stint.v1.QueueService/GetQueue",code="NotFound"}`: 1,
 			`stint_calls_total{method="stint.v1.WorkerService/Work",code="OK"}`:          1,
 			`stint_queues`:                                            float64(len(states)),
+			`stint_event_followers`:                                   1,
 			`stint_queue_paused{queue="s/ready"}`:                     1,
 			`stint_queue_paused{queue="s/running"}`:                   -1,
 			`stint_queue_oldest_ready_age_seconds{queue="s/ready"}`:   90,

@@ -103,6 +103,8 @@ func (s *Server) exposeMetrics(ctx context.Context) ([]byte, error) {
 	e.sample("stint_goroutines", float64(runtime.NumGoroutine()))
 	s.metrics.expose(e)
 	s.exposeGates(e)
+	e.family("stint_event_followers", "gauge", "Streams of events that are open.")
+	e.sample("stint_event_followers", float64(s.watchers.Load()))
 	full := 0.0
 	if s.store.Full() {
 		full = 1
