@@ -19,8 +19,9 @@ type Model struct {
 	limits  map[string]*limit
 
 	total  window
+	newest time.Time // The newest event's, by the server's clock.
 	listed bool
-	live   bool
+	live   bool // There were no events behind the last message.
 	away   *Away
 }
 
@@ -80,7 +81,7 @@ type Usage struct {
 
 // Restart forgets what was counted: events were missed, or none were followed yet.
 func (m *Model) Restart(now time.Time) {
-	m.since, m.total, m.live = now, window{}, false
+	m.since, m.total, m.newest, m.live = now, window{}, time.Time{}, false
 	for _, q := range m.queues {
 		q.seen, q.failure = nil, ""
 	}
@@ -140,6 +141,9 @@ func (m *Model) Watched(now time.Time, happened []*stintv1.Event, live bool) {
 	for _, e := range happened {
 		at := e.GetTime().AsTime()
 		m.skew.learn(at, now)
+		if at.After(m.newest) {
+			m.newest = at
+		}
 		m.total.add(events, at)
 		if k, counted := countedAs(e); counted {
 			m.total.add(k, at)
@@ -196,3 +200,16 @@ func (q *queue) add(k kind, at time.Time) {
 
 // serverTime is our time as the server's clock shows it, as far as its events tell.
 func (m *Model) serverTime(now time.Time) time.Time { return now.Add(m.skew.estimated) }
+
+// countedTo is the server's time up to which all events are counted: now, or behind it when there is more to come than
+// arrives. Rates are as of then, so that they are right, if old, on a server that does more than it can tell us.
+func (m *Model) countedTo(now time.Time) time.Time {
+	at := m.serverTime(now)
+	if m.live || m.newest.IsZero() || m.newest.After(at) {
+		return at
+	}
+	return m.newest
+}
+
+// Behind is how far the events are behind what happens.
+func (m *Model) Behind(now time.Time) time.Duration { return m.serverTime(now).Sub(m.countedTo(now)) }

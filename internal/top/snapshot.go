@@ -17,8 +17,8 @@ type Snapshot struct {
 	Up Span `json:"up"`
 	// Measured is for how long events have been followed without a gap; rates mean little before some seconds.
 	Measured Span `json:"measured"`
-	// Live is false while events older than now come in.
-	Live bool `json:"live"`
+	// Behind is how far the events that rates are made of are behind what happens; a server can do more than it can tell.
+	Behind Span `json:"behind"`
 	// Listed is whether there is a picture at all yet.
 	Listed bool `json:"-"`
 	// Away is nil while the server answers; AwayFor is for how long it has not.
@@ -107,7 +107,7 @@ type LimitRow struct {
 func (m *Model) Take(now time.Time, filter string) *Snapshot {
 	at := m.serverTime(now)
 	s := &Snapshot{
-		Time: at, Up: Span(now.Sub(m.began)), Measured: Span(now.Sub(m.since)), Live: m.live, Listed: m.listed,
+		Time: at, Up: Span(now.Sub(m.began)), Measured: Span(now.Sub(m.since)), Behind: Span(m.Behind(now)), Listed: m.listed,
 		Rates: m.rates(now),
 	}
 	if m.away != nil {
@@ -136,7 +136,7 @@ func (m *Model) Take(now time.Time, filter string) *Snapshot {
 }
 
 func (m *Model) rates(now time.Time) Rates {
-	at, since := m.serverTime(now), m.serverTime(m.since)
+	at, since := m.countedTo(now), m.serverTime(m.since)
 	rate := func(k kind) float64 { return m.total.rate(k, at, since) }
 	return Rates{
 		Events: rate(events), Submits: rate(submits), Starts: rate(starts), Finishes: rate(finishes), Failures: rate(failures),
@@ -179,9 +179,9 @@ func (v *viewer) queue(q *queue) {
 		row.State = "PAUSED"
 	}
 	if q.seen != nil {
-		since := v.m.serverTime(v.m.since)
-		row.Starts, row.Ends = q.seen.rate(starts, v.at, since), q.seen.rate(ends, v.at, since)
-		row.Failures = q.seen.lastMinute(failures, v.at)
+		to, since := v.m.countedTo(v.now), v.m.serverTime(v.m.since)
+		row.Starts, row.Ends = q.seen.rate(starts, to, since), q.seen.rate(ends, to, since)
+		row.Failures = q.seen.lastMinute(failures, to)
 	}
 	t := &v.s.Totals
 	t.Ready, t.Running, t.Delayed, t.Parked = t.Ready+row.Ready, t.Running+row.Running, t.Delayed+row.Delayed, t.Parked+row.Parked

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/charmbracelet/x/ansi"
 
@@ -108,14 +109,14 @@ func draw(s *top.Snapshot, v *view) []Line {
 	return lines
 }
 
+// behindShown is from when on the rates are said to be old.
+const behindShown = top.Span(2 * time.Second)
+
 // header is what is always to be seen.
 func header(s *top.Snapshot, v *view) []Line {
 	state := "live"
-	switch {
-	case s.Away != nil:
-		state = "away"
-	case !s.Live:
-		state = "catching up"
+	if s.Behind >= behindShown {
+		state = s.Behind.String() + " behind"
 	}
 	left := "stint top  " + v.server + "  " + state
 	if v.filter != "" {
@@ -125,10 +126,9 @@ func header(s *top.Snapshot, v *view) []Line {
 	space := strings.Repeat(" ", max(2, v.width-ansi.StringWidth(left)-len(right)))
 	lines := []Line{{Text: left + space + right, tone: head}}
 	if s.Away != nil {
-		lines[0] = Line{
-			Text: fmt.Sprintf("stint top  %s  does not answer for %s: %s; what follows is old, trying again", v.server, s.AwayFor, harmless(s.Away.Why)),
-			tone: alarm,
-		}
+		// What follows is what was.
+		text := fmt.Sprintf("stint top  %s  away for %s, trying again: %s", v.server, s.AwayFor, harmless(s.Away.Why))
+		lines[0] = Line{Text: text, tone: alarm}
 	}
 	for _, text := range summary(s) {
 		lines = append(lines, Line{Text: text})

@@ -187,7 +187,10 @@ func (s *section) lines(from, count, width int, selected string) []Line {
 	for _, c := range s.columns {
 		grid[0] = append(grid[0], c.head)
 	}
-	grid[0][0] = s.heading(count)
+	heading := s.heading(count)
+	if s.headed() {
+		grid[0][0] = heading
+	}
 	for i := from; i < from+count; i++ {
 		r := s.row(i)
 		for j, cell := range r.cells {
@@ -204,8 +207,14 @@ func (s *section) lines(from, count, width int, selected string) []Line {
 	for i, cells := range grid {
 		lines[i] = Line{Text: clip(s.align(cells, widths), width), tone: tones[i]}
 	}
+	if !s.headed() {
+		lines[0].Text = clip(heading, width)
+	}
 	return lines
 }
+
+// headed reports whether the columns have heads.
+func (s *section) headed() bool { return s.columns[len(s.columns)-1].head != "" }
 
 // widths are how wide the columns are.
 func (s *section) widths(grid [][]string, width int) []int {

@@ -26,7 +26,7 @@ func NewBoard(now func() time.Time) *Board {
 	return &Board{now: now, live: make(chan struct{}), model: top.New(now())}
 }
 
-// Live is closed once the picture was complete for the first time.
+// Live is closed once the lists are there, and the first word of events.
 func (b *Board) Live() <-chan struct{} { return b.live }
 
 // Take takes a picture of now; see top.Model.
@@ -57,14 +57,17 @@ func (b *Board) lose(err error) {
 	b.model.Lose(b.now(), shortly(err))
 }
 
-func (b *Board) watched(m *stintv1.WatchEventsResponse) {
+// watched takes over a message of events and returns how far they are behind what happens.
+func (b *Board) watched(m *stintv1.WatchEventsResponse) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.model.Watched(b.now(), m.GetEvents(), m.GetLive())
-	if m.GetLive() && !b.shown {
+	now := b.now()
+	b.model.Watched(now, m.GetEvents(), m.GetLive())
+	if !b.shown && (m.GetLive() || len(m.GetEvents()) > 0) {
 		b.shown = true
 		close(b.live)
 	}
+	return b.model.Behind(now)
 }
 
 // shortly is why a call failed, without the layers it came through: "connection refused".

@@ -32,7 +32,8 @@ const (
 	retryPause = time.Second
 	// patience is how long a call may take.
 	patience = 10 * time.Second
-	// behindMax is how long a follower may be behind what happens before it gives up what it missed, to show what is.
+	// behindMax is how far events may be behind what happens: then those in between are given up, to show what is. A server
+	// can do more than it tells one follower.
 	behindMax = 10 * time.Second
 )
 
@@ -47,7 +48,9 @@ func Follow(ctx context.Context, s Server, b *Board) error {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, errBehind), client.ReasonOf(err) == stintv1.Reason_REASON_RESYNC:
+		case errors.Is(err, errBehind):
+			continue
+		case client.ReasonOf(err) == stintv1.Reason_REASON_RESYNC:
 		case passing(err):
 			b.lose(err)
 		default:
@@ -112,14 +115,8 @@ func (f *follower) once(ctx context.Context) error {
 
 // watch brings events to the board. The SDK waits for a server that goes away; relist says so.
 func (f *follower) watch(ctx context.Context, cursor string) error {
-	live := f.board.now()
 	return f.server.Watch(ctx, &stintv1.WatchEventsRequest{Cursor: cursor}, func(m *stintv1.WatchEventsResponse) error {
-		f.board.watched(m)
-		now := f.board.now()
-		if m.GetLive() || len(m.GetEvents()) == 0 {
-			live = now
-		}
-		if now.Sub(live) > behindMax {
+		if f.board.watched(m) > behindMax {
 			return errBehind
 		}
 		return nil
