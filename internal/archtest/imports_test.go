@@ -111,9 +111,10 @@ var rules = []rule{
 		why:   "it says what an operator should see of what a server tells, and neither asks the server nor draws",
 	},
 	{
-		path: "internal/top/source",
-		may:  []string{stubs, "client", "internal/top", grpc},
-		why:  "it sees what a client sees; drawing is another's",
+		path:  "internal/top/source",
+		may:   []string{stubs, "client", "internal/top", grpc},
+		tests: []string{details},
+		why:   "it sees what a client sees; drawing is another's",
 	},
 	{
 		path: "internal/top/screen",

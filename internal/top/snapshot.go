@@ -43,7 +43,7 @@ type Totals struct {
 	Queues  int    `json:"queues"`
 	Workers int    `json:"workers"`
 	Limits  int    `json:"limits"`
-	// Runs is what the workers have in flight, Room how much they have asked for in all.
+	// Runs is what the workers have in flight, Room how much that can be.
 	Runs uint64 `json:"runs"`
 	Room uint64 `json:"room"`
 }
@@ -108,7 +108,7 @@ func (m *Model) Take(now time.Time, filter string) *Snapshot {
 	at := m.serverTime(now)
 	s := &Snapshot{
 		Time: at, Up: Span(now.Sub(m.began)), Measured: Span(now.Sub(m.since)), Behind: Span(m.Behind(now)), Listed: m.listed,
-		Rates: m.rates(now),
+		Rates: m.rates(now), Problems: []Problem{}, Queues: []QueueRow{}, Workers: []WorkerRow{}, Limits: []LimitRow{}, // In JSON not null.
 	}
 	if m.away != nil {
 		away := *m.away
@@ -200,7 +200,7 @@ const workerSilence = 20 * time.Second
 func (v *viewer) worker(w *stintv1.Worker) {
 	row := WorkerRow{
 		Instance: w.GetInstanceId(), Name: w.GetWorker(), Host: w.GetHost(), Runs: w.GetRuns(), Zombies: w.GetZombies(), State: "CONNECTED",
-		Heard: Span(max(0, v.at.Sub(w.GetHeardTime().AsTime()))),
+		Queues: []string{}, Heard: Span(max(0, v.at.Sub(w.GetHeardTime().AsTime()))),
 	}
 	for _, p := range w.GetPools() {
 		row.Room += p.GetMaxRuns()
@@ -216,9 +216,11 @@ func (v *viewer) worker(w *stintv1.Worker) {
 		row.State = "CALLS"
 	}
 	v.s.Totals.Runs += uint64(row.Runs)
+	room := row.Runs // One that gets no more has room for what it has.
 	if row.State == "CONNECTED" {
-		v.s.Totals.Room += uint64(row.Room)
+		room = max(room, row.Room)
 	}
+	v.s.Totals.Room += uint64(room)
 	if !v.wants(row.Name) && !v.wants(row.Host) && !v.wants(row.Instance) {
 		return
 	}

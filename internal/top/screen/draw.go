@@ -141,10 +141,10 @@ func summary(s *top.Snapshot) []string {
 	t, r := &s.Totals, &s.Rates
 	jobs := fmt.Sprintf("jobs   %s ready  %s running  %s delayed  %s parked", short(t.Ready), short(t.Running), short(t.Delayed), short(t.Parked))
 	if t.Zombies > 0 {
-		jobs += fmt.Sprintf("  %s zombies", short(t.Zombies))
+		jobs += "  " + top.Number(t.Zombies, "zombie", "zombies")
 	}
-	jobs += fmt.Sprintf("   workers %d of %d runs", t.Runs, t.Room)
-	rates := fmt.Sprintf("per s  %s submits  %s starts  %s finishes  %s failures (%s in 1m)  %s events",
+	jobs += fmt.Sprintf("  workers %d/%d", t.Runs, t.Room)
+	rates := fmt.Sprintf("per s  %s submit  %s start  %s finish  %s fail (%s in 1m)  %s events",
 		perSecond(r.Submits), perSecond(r.Starts), perSecond(r.Finishes), perSecond(r.Failures), short(r.FailuresLastMinute), perSecond(r.Events))
 	return []string{jobs, rates}
 }

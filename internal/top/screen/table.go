@@ -219,7 +219,10 @@ func (s *section) headed() bool { return s.columns[len(s.columns)-1].head != "" 
 // widths are how wide the columns are.
 func (s *section) widths(grid [][]string, width int) []int {
 	widths := make([]int, len(s.columns))
-	rest := width - 2*(len(widths)-1)
+	rest := width
+	for j := 1; j < len(widths); j++ {
+		rest -= len(s.gap(j))
+	}
 	for j, c := range s.columns {
 		for _, cells := range grid {
 			widths[j] = max(widths[j], ansi.StringWidth(cells[j]))
@@ -242,7 +245,10 @@ func (s *section) align(cells []string, widths []int) string {
 	var b strings.Builder
 	for j, cell := range cells {
 		if j > 0 {
-			b.WriteString("  ")
+			b.WriteString(s.gap(j))
+		}
+		if j == 0 {
+			cell = clipMiddle(cell, widths[j])
 		}
 		cell = clip(cell, widths[j])
 		space := strings.Repeat(" ", max(0, widths[j]-ansi.StringWidth(cell)))
@@ -253,6 +259,24 @@ func (s *section) align(cells []string, widths []int) string {
 		}
 	}
 	return strings.TrimRight(b.String(), " ")
+}
+
+// gap is the space before a column: numbers stand apart by themselves.
+func (s *section) gap(j int) string {
+	if s.columns[j].text || s.columns[j-1].text {
+		return "  "
+	}
+	return " "
+}
+
+// clipMiddle cuts a name that is wider than a width in its middle: names that begin alike are told apart by their ends.
+func clipMiddle(s string, width int) string {
+	over := ansi.StringWidth(s) - width
+	if over <= 0 || width < 8 {
+		return s
+	}
+	head := width / 3
+	return ansi.Truncate(s, head, "") + "~" + ansi.TruncateLeft(s, head+over+1, "")
 }
 
 // clip cuts text that is wider than a width; 0 is any.
