@@ -82,7 +82,7 @@ Flags go before the environment (STINT_SERVER), the environment goes before the 
 		}
 	}
 	add("jobs", newSubmitCommand(g), newWorkCommand(g), newJobCommand(g))
-	add("operate", newQueueCommand(g), newLimitCommand(g), newWorkerCommand(g), newEventsCommand(g))
+	add("operate", newQueueCommand(g), newLimitCommand(g), newWorkerCommand(g), newEventsCommand(g), newTopCommand(g))
 	add("server", newServeCommand(g), newDemoCommand(g), newBenchCommand(g))
 	root.AddCommand(newVersionCommand(g), newExitCodesTopic())
 	completeOutput(root)

@@ -105,6 +105,23 @@ var rules = []rule{
 		why:  "it measures what a client sees, so it must not reach into the server",
 	},
 	{
+		path:  "internal/top",
+		may:   []string{stubs, protobuf},
+		never: []string{"context", "net", "os", "sync", "syscall"},
+		why:   "it says what an operator should see of what a server tells, and neither asks the server nor draws",
+	},
+	{
+		path:  "internal/top/source",
+		may:   []string{stubs, "client", "internal/top", grpc},
+		tests: []string{details},
+		why:   "it sees what a client sees; drawing is another's",
+	},
+	{
+		path: "internal/top/screen",
+		may:  []string{"internal/top", "charm.land/bubbletea/v2", "github.com/charmbracelet/x/ansi"},
+		why:  "the library for terminals stays here, so that another one can take its place",
+	},
+	{
 		path: "internal/docgen",
 		may:  []string{protobuf, "internal/...", "server"},
 		why:  "pages about the code come from the code",
