@@ -54,6 +54,7 @@ With --once it measures for two seconds, prints what it sees and ends; -o json f
 	}
 	c.Flags().BoolVar(&once, "once", false, "print one snapshot after two seconds, and end")
 	c.Flags().StringVar(&filter, "filter", "", "only queues, workers and limits whose name holds this")
+	_ = c.RegisterFlagCompletionFunc("filter", completeQueues(g, -1))
 	return c
 }
 

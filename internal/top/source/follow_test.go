@@ -124,6 +124,20 @@ func (s *fakeServer) set(change func()) {
 	change()
 }
 
+// asked is what it was asked for.
+type asked struct {
+	lists           []time.Duration
+	cursors, usages []string
+}
+
+// asked waits until nothing goes on any more, and tells what it was asked for.
+func (s *fakeServer) asked() asked {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return asked{slices.Clone(s.lists), slices.Clone(s.cursors), slices.Clone(s.usages)}
+}
+
 // refusal is an error as the server sends it.
 func refusal(code codes.Code, reason string) error {
 	st, err := status.New(code, "refused").WithDetails(&errdetails.ErrorInfo{Domain: "stint", Reason: reason})
@@ -159,8 +173,8 @@ func submitted(queue string) *stintv1.Event {
 // TestListThenWatch: events are followed from before the first page, and lists come every second.
 func TestListThenWatch(t *testing.T) {
 	inBubble(t, func(s *fakeServer) { s.pages = 1 }, func(s *fakeServer, b *Board, _ chan error) {
-		if !slices.Equal(s.cursors, []string{"list 1, page 0"}) {
-			t.Errorf("watched from %q", s.cursors)
+		if !slices.Equal(s.asked().cursors, []string{"list 1, page 0"}) {
+			t.Errorf("watched from %q", s.asked().cursors)
 		}
 		select {
 		case <-b.Live():
@@ -175,8 +189,8 @@ func TestListThenWatch(t *testing.T) {
 		}
 		time.Sleep(3500 * time.Millisecond)
 		want := []time.Duration{0, time.Second, 2 * time.Second, 3 * time.Second}
-		if !slices.Equal(s.lists, want) {
-			t.Errorf("listed at %v, want %v", s.lists, want)
+		if !slices.Equal(s.asked().lists, want) {
+			t.Errorf("listed at %v, want %v", s.asked().lists, want)
 		}
 	})
 }
@@ -186,8 +200,8 @@ func TestManyPages(t *testing.T) {
 	for pages, pace := range map[int]time.Duration{5: 5 * time.Second, 50: 30 * time.Second} {
 		inBubble(t, func(s *fakeServer) { s.pages = pages }, func(s *fakeServer, b *Board, _ chan error) {
 			time.Sleep(2*pace + time.Second)
-			if want := []time.Duration{0, pace, 2 * pace}; !slices.Equal(s.lists, want) {
-				t.Errorf("%d pages: listed at %v, want %v", pages, s.lists, want)
+			if want := []time.Duration{0, pace, 2 * pace}; !slices.Equal(s.asked().lists, want) {
+				t.Errorf("%d pages: listed at %v, want %v", pages, s.asked().lists, want)
 			}
 			if n := len(b.Take("").Queues); n != pages {
 				t.Errorf("%d pages: %d queues", pages, n)
@@ -200,8 +214,8 @@ func TestManyPages(t *testing.T) {
 func TestLimitsTakeTurns(t *testing.T) {
 	inBubble(t, func(s *fakeServer) { s.limits = 15 }, func(s *fakeServer, b *Board, _ chan error) {
 		time.Sleep(1500 * time.Millisecond)
-		if len(s.usages) != 20 || s.usages[10] != "l10" || s.usages[15] != "l00" {
-			t.Errorf("looked into %q", s.usages)
+		if len(s.asked().usages) != 20 || s.asked().usages[10] != "l10" || s.asked().usages[15] != "l00" {
+			t.Errorf("looked into %q", s.asked().usages)
 		}
 		if l := b.Take("").Limits; len(l) != 15 || l[0].Key != "k" || l[3].Key != "" || l[14].Key != "k" {
 			t.Errorf("the limits are %+v", l)
@@ -216,8 +230,8 @@ func TestResync(t *testing.T) {
 		s.set(func() { s.refused = refusal(codes.OutOfRange, "RESYNC") })
 		s.messages <- &stintv1.WatchEventsResponse{Live: true}
 		time.Sleep(1100 * time.Millisecond)
-		if len(s.cursors) != 2 || s.cursors[1] == s.cursors[0] {
-			t.Errorf("watched from %q", s.cursors)
+		if len(s.asked().cursors) != 2 || s.asked().cursors[1] == s.asked().cursors[0] {
+			t.Errorf("watched from %q", s.asked().cursors)
 		}
 		if got := b.Take(""); got.Rates.Events != 0 || got.Away != nil {
 			t.Errorf("events from before the gap count: %+v, away %v", got.Rates, got.Away)
@@ -238,14 +252,14 @@ func TestBehind(t *testing.T) {
 		time.Sleep(behindMax)
 		s.messages <- &stintv1.WatchEventsResponse{Events: []*stintv1.Event{old}}
 		synctest.Wait()
-		if len(s.cursors) != 1 {
+		if len(s.asked().cursors) != 1 {
 			t.Errorf("%s behind was too much", behindMax)
 		}
 		time.Sleep(time.Millisecond)
 		s.messages <- &stintv1.WatchEventsResponse{Events: []*stintv1.Event{old}}
 		synctest.Wait()
-		if len(s.cursors) != 2 || b.Take("").Behind != 0 {
-			t.Errorf("watched from %q, %s behind", s.cursors, b.Take("").Behind)
+		if len(s.asked().cursors) != 2 || b.Take("").Behind != 0 {
+			t.Errorf("watched from %q, %s behind", s.asked().cursors, b.Take("").Behind)
 		}
 	})
 }
@@ -261,8 +275,8 @@ func TestServerGoesAway(t *testing.T) {
 		}
 		s.set(func() { s.away = nil })
 		time.Sleep(time.Second)
-		if got := b.Take(""); got.Away != nil || len(s.cursors) != 1 {
-			t.Errorf("after it came back: %+v, watched from %q", got.Away, s.cursors)
+		if got := b.Take(""); got.Away != nil || len(s.asked().cursors) != 1 {
+			t.Errorf("after it came back: %+v, watched from %q", got.Away, s.asked().cursors)
 		}
 	})
 	// It is away when everything has to be read anew.
@@ -273,7 +287,7 @@ func TestServerGoesAway(t *testing.T) {
 		}
 		s.set(func() { s.away = nil })
 		time.Sleep(time.Second)
-		if got := b.Take(""); got.Away != nil || !got.Listed || len(s.cursors) != 1 {
+		if got := b.Take(""); got.Away != nil || !got.Listed || len(s.asked().cursors) != 1 {
 			t.Errorf("after it came back: %+v", got)
 		}
 	})
