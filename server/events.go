@@ -192,9 +192,13 @@ func (w *watcher) put(ctx context.Context, entries []*feed.Entry, at store.Curso
 	}
 }
 
-// pause lets events gather.
+// pause lets events gather; who is behind has them gathered.
 func (w *watcher) pause(ctx context.Context) error {
-	pace := time.NewTimer(min(max(watchPace, time.Duration(w.s.watchers.Load())*watchShare), watchPaceMax))
+	least := watchPace
+	if w.follower.Live() {
+		least = min(max(watchPace, time.Duration(w.s.watchers.Load())*watchShare), watchPaceMax)
+	}
+	pace := time.NewTimer(least)
 	defer pace.Stop()
 	select {
 	case <-pace.C:
