@@ -457,3 +457,32 @@ func TestUniqueUnderLoad(t *testing.T) {
 		}
 	})
 }
+
+// TestReplaceReopened: a submit may give a job that was reopened without ever having run another start_by; that one may be
+// changed, and taken back.
+func TestReplaceReopened(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		r.addSpec("j", only(reject))
+		id := r.id("j")
+		r.park(id)
+		r.retry(id)
+		within := func(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(time.Now().Add(d)) }
+		replacing := only(replacePending)
+		replacing.StartBy = within(time.Minute)
+		if got := r.met(replacing); got != "REPLACED j ready" {
+			t.Fatal(got)
+		}
+		later := within(time.Hour)
+		if got := r.update(id, &stintv1.JobUpdate{StartBy: later}, "start_by").GetStartBy(); !proto.Equal(got, later) {
+			t.Errorf("it shall start by %v, want %v", got, later)
+		}
+		time.Sleep(2 * time.Minute)
+		if got := r.update(id, &stintv1.JobUpdate{}, "start_by").GetStartBy(); got != nil {
+			t.Errorf("freed, it shall start by %v", got)
+		}
+		time.Sleep(2 * time.Hour)
+		if got := r.job(id).GetState(); got != stintv1.JobState_JOB_STATE_READY {
+			t.Errorf("it is %s", got)
+		}
+	})
+}

@@ -3775,7 +3775,8 @@ type JobUpdate struct {
 	//	*JobUpdate_Delay
 	Start isJobUpdate_Start `protobuf_oneof:"start"`
 	// If no worker has accepted it by this time it ends EXPIRED. Absent: it waits for ever. Of a job that a worker has
-	// accepted before, or that was reopened, a time is refused INVALID_STATE: it has started.
+	// accepted before, or that was reopened, a time is refused INVALID_STATE: it has started. One that was reopened and then
+	// given a start_by by a submit that took its place still has that, and it may be changed or taken back.
 	StartBy *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_by,json=startBy,proto3" json:"start_by,omitempty"`
 	// How long a run may take.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
