@@ -233,6 +233,10 @@ func (g *globals) submitAndWait(ctx context.Context, c *client.Client, job clien
 		fmt.Fprintln(g.stderr, "submitted", answer.ID)
 	}
 	ended, err := c.Wait(ctx, answer.Job())
+	if state, known := endOf(answer.State, err); known {
+		g.tellEnd(answer.Job(), state)
+		return outcomes{state: 1}.exit()
+	}
 	if err != nil {
 		return err
 	}
