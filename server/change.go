@@ -108,9 +108,18 @@ func (s *Server) changeNamed(ctx context.Context, m jobsRequest, do step) ([]cha
 	return changed, err
 }
 
-// take notes what do makes of j. If that is another version, it is put, so that the steps of other jobs see it.
+// take notes what do makes of j. If that is another version, it is put, so that the steps of other jobs see it. A job that
+// goes on after its end needs its queue again, which may have been deleted since.
 func (c *changedJob) take(tx store.Tx, j *job.Job, do step) error {
 	next, effect, err := do(tx, j)
+	if err == nil && next != nil && j.State.Terminal() && !next.State.Terminal() {
+		switch _, missing := tx.MakeQueue(j.Spec.Queue); {
+		case errors.Is(missing, store.ErrTooManyQueues):
+			err = tooManyQueues("")
+		case missing != nil:
+			return missing
+		}
+	}
 	if c.effect, c.err = effect, err; err != nil {
 		next = j
 	}

@@ -385,3 +385,47 @@ func TestListQueues(t *testing.T) {
 		}
 	})
 }
+
+// TestRetryInDeletedQueue: a job that goes on after its queue was deleted has a queue again, without a policy.
+func TestRetryInDeletedQueue(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		if _, err := r.setPolicy("q", "", leaseOf(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		r.addSpec("a", only(reject))
+		r.add("q", "b")
+		r.interrupt("a", cancel, "")
+		r.interrupt("b", cancel, "")
+		remove := func(name string) {
+			t.Helper()
+			if _, err := r.queues.DeleteQueue(r.ctx, &stintv1.DeleteQueueRequest{Name: name}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		remove("q")
+		dry, err := r.jobs.RetryJobs(r.ctx, &stintv1.RetryJobsRequest{Ids: []string{r.id("a")}, DryRun: true})
+		if err != nil || dry.GetResults()[0].GetError() != nil {
+			t.Errorf("a dry run: %v, %v", dry, err)
+		}
+		if _, err := r.queues.GetQueue(r.ctx, &stintv1.GetQueueRequest{Name: "q"}); ofCall(err).reason != stintv1.Reason_REASON_QUEUE_NOT_FOUND {
+			t.Errorf("after a dry run: %v", err)
+		}
+		if got := strings.Join(r.resultLines(r.retry(r.id("a"), r.id("b"))), ", "); got != "a ready, b ready" {
+			t.Errorf("retried: %s", got)
+		}
+		if q := r.queue("q"); q.GetPolicy() != nil {
+			t.Errorf("the queue has the old policy: %v", q)
+		}
+		counts, err := r.jobs.CountJobs(r.ctx, &stintv1.CountJobsRequest{Filter: &stintv1.JobFilter{Queue: "q", States: []stintv1.JobState{ready}}})
+		if err != nil || counts.GetCounts().GetReady() != 2 {
+			t.Errorf("counted: %v, %v", counts, err)
+		}
+		if got := r.met(only(returnExisting)); got != "KEY_HELD a ready" {
+			t.Errorf("of its key: %s", got)
+		}
+		for range 2 {
+			r.succeed(r.claim("q"))
+		}
+		remove("q")
+	})
+}

@@ -473,6 +473,11 @@ func (r *rig) manyQueues(n int) {
 // on.
 func TestTooManyQueues(t *testing.T) {
 	inBubble(t, rigConfig{}, func(r *rig) {
+		r.add("gone", "g")
+		r.interrupt("g", cancel, "")
+		if _, err := r.queues.DeleteQueue(r.ctx, &stintv1.DeleteQueueRequest{Name: "gone"}); err != nil {
+			t.Fatal(err)
+		}
 		r.manyQueues(store.QueuesMax - 1)
 		r.add("last", "a")
 		w := r.work()
@@ -497,6 +502,9 @@ func TestTooManyQueues(t *testing.T) {
 		}
 		if got := r.submitOne(&stintv1.JobSpec{Queue: "last"}); got != (said{}) {
 			t.Errorf("a job for a queue that exists: %s", got)
+		}
+		if got := r.resultLines(r.retry(r.id("g"))); got[0] != "gTOO_MANY_QUEUES cancelled" {
+			t.Errorf("a job whose queue was deleted, retried: %s", got)
 		}
 	})
 }

@@ -457,3 +457,89 @@ func TestUniqueUnderLoad(t *testing.T) {
 		}
 	})
 }
+
+// TestReplaceReopened: a submit may give a job that was reopened without ever having run another start_by; that one may be
+// changed, and taken back.
+func TestReplaceReopened(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		r.addSpec("j", only(reject))
+		id := r.id("j")
+		r.park(id)
+		r.retry(id)
+		within := func(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(time.Now().Add(d)) }
+		replacing := only(replacePending)
+		replacing.StartBy = within(time.Minute)
+		if got := r.met(replacing); got != "REPLACED j ready" {
+			t.Fatal(got)
+		}
+		later := within(time.Hour)
+		if got := r.update(id, &stintv1.JobUpdate{StartBy: later}, "start_by").GetStartBy(); !proto.Equal(got, later) {
+			t.Errorf("it shall start by %v, want %v", got, later)
+		}
+		time.Sleep(2 * time.Minute)
+		if got := r.update(id, &stintv1.JobUpdate{}, "start_by").GetStartBy(); got != nil {
+			t.Errorf("freed, it shall start by %v", got)
+		}
+		time.Sleep(2 * time.Hour)
+		if got := r.job(id).GetState(); got != stintv1.JobState_JOB_STATE_READY {
+			t.Errorf("it is %s", got)
+		}
+	})
+}
+
+// TestReplaceParked: a PARKED holder has the newest content, but is left alone by a submit whose start, or start_by, its
+// release would not keep.
+func TestReplaceParked(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		r.addSpec("j", only(reject))
+		r.park(r.id("j"))
+		later, by, whenever, past := only(replacePending), only(replacePending), only(replacePending), only(replacePending)
+		later.Start = &stintv1.JobSpec_Delay{Delay: durationpb.New(time.Minute)}
+		by.StartBy = timestamppb.New(time.Now().Add(time.Hour))
+		past.Start = &stintv1.JobSpec_RunAt{RunAt: timestamppb.New(time.Now().Add(-time.Hour))}
+		later.Subject, by.Subject, whenever.Subject, past.Subject = "later", "by", "whenever", "past"
+		for _, c := range []struct {
+			spec          *stintv1.JobSpec
+			says, subject string
+		}{
+			{later, "KEY_HELD j parked", ""},
+			{whenever, "REPLACED j parked", "whenever"},
+			{by, "KEY_HELD j parked", "whenever"},
+			{past, "REPLACED j parked", "past"},
+		} {
+			if got := r.met(c.spec); got != c.says {
+				t.Errorf("%s: %s, want %s", c.spec.GetSubject(), got, c.says)
+			}
+			if got := r.job(r.id("j")).GetSubject(); got != c.subject {
+				t.Errorf("after %s it is about %q", c.spec.GetSubject(), got)
+			}
+		}
+		r.retry(r.id("j"))
+		if a := r.claim("q"); a.GetJobId() != r.id("j") || a.GetSubject() != "past" {
+			t.Errorf("released, it runs as %v", a)
+		}
+	})
+}
+
+// TestReplaceFairnessKey: a holder that is replaced by a job of another fairness key goes to the end of that one's line.
+func TestReplaceFairnessKey(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		a := only(reject)
+		a.FairnessKey = "x"
+		r.addSpec("a", a)
+		r.addSpec("b", &stintv1.JobSpec{Queue: "q", FairnessKey: "y"})
+		replacing := only(replacePending)
+		replacing.FairnessKey = "y"
+		if got := r.met(replacing); got != "REPLACED a ready" {
+			t.Fatal(got)
+		}
+		if got := r.job(r.id("a")).GetFairnessKey(); got != "y" {
+			t.Errorf("its fairness key is %q", got)
+		}
+		for _, want := range []string{"b", "a"} {
+			if got := r.cast.jobs[r.claim("q").GetJobId()]; got != want {
+				t.Errorf("%q is claimed, want %q", got, want)
+			}
+		}
+	})
+}

@@ -33,6 +33,9 @@ A server that goes away while it is followed is waited for.`,
   stint events --job 018f4e7a-1c2d-7000-8000-000000000001`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := refuseEmpty(c, "queue", "cursor"); err != nil {
+				return err
+			}
 			m, err := s.request()
 			if err != nil {
 				return err

@@ -16,9 +16,12 @@ import (
 type filterFlags struct {
 	queue, subject, unique, since, before string
 	states, labels                        []string
+
+	command *cobra.Command // tells which of them are given
 }
 
 func (s *filterFlags) register(g *globals, c *cobra.Command) {
+	s.command = c
 	f := c.Flags()
 	f.StringVar(&s.queue, "queue", "", "only of this queue, or of a pattern (media/*)")
 	f.StringArrayVar(&s.states, "state", nil, "only in this state; may be repeated")
@@ -33,6 +36,9 @@ func (s *filterFlags) register(g *globals, c *cobra.Command) {
 
 // filter is what the flags select. Its errors are about the command line.
 func (s *filterFlags) filter() (*stintv1.JobFilter, error) {
+	if err := refuseEmpty(s.command, "queue", "subject", "unique", "since", "before"); err != nil {
+		return nil, err
+	}
 	states, err := parseStates(s.states)
 	if err != nil {
 		return nil, usageError("--state %w", err)

@@ -160,7 +160,7 @@ func TestJobInterruptRetryDelete(t *testing.T) {
 	for args, says := range map[string]string{
 		"interrupt --level retry": "which jobs?", "interrupt x": "--level \"\": want one of retry, cancel",
 		"interrupt x --level stop": "--level \"stop\"", "interrupt x --level retry": "INVALID_FIELD: id: ",
-		"retry": "which jobs?", "park": "which jobs?", "park x": "INVALID_FIELD: id: ", "delete --queue=": "which jobs?", "frobnicate": "unknown command", "": "",
+		"retry": "which jobs?", "park": "which jobs?", "park x": "INVALID_FIELD: id: ", "delete --queue=": "--queue is given without a value", "frobnicate": "unknown command", "": "",
 	} {
 		wantCode(t, stint(t, "", append([]string{server, "job"}, strings.Fields(args)...)...), 2, says)
 	}

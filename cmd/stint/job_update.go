@@ -53,6 +53,9 @@ the end of its new line. A running job's run goes on as it began: the change is 
   stint job update 018f4e7a-1c2d-7000-8000-000000000001 --limit 'db*1' --clear run-timeout,label --reason 'the audit is over'`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := refuseEmpty(c, "run-at", "start-by", "etag"); err != nil {
+				return err
+			}
 			req, err := u.request(args[0], c.Flags().Changed)
 			if err != nil {
 				return usageError("%w", err)

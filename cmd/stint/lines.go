@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -34,8 +35,8 @@ type lineSubmitter struct {
 	ids  bool
 
 	mu       sync.Mutex
-	lines    map[string]int // Line numbers of unanswered jobs.
-	jobs     []string       // Kept only to wait for.
+	lines    map[string]int              // Line numbers of unanswered jobs.
+	jobs     map[string]stintv1.JobState // As of the answers; kept only to wait for. One may hold the key of many.
 	count    int
 	held     int // Jobs that were not stored, for another one holds their key.
 	wait     bool
@@ -46,7 +47,7 @@ type lineSubmitter struct {
 // submitLines submits a job like the given one for each line of standard input.
 func (g *globals) submitLines(ctx context.Context, c *client.Client, like client.Job, wait bool) error {
 	s := &lineSubmitter{
-		g: g, lines: map[string]int{}, wait: wait, errs: itemErrors{g: g},
+		g: g, lines: map[string]int{}, jobs: map[string]stintv1.JobState{}, wait: wait, errs: itemErrors{g: g},
 		bar: newProgress(g.stderr, g.stdin), ids: !isTerminal(g.stdout),
 	}
 	if g.output == jsons || g.output == jsonl {
@@ -68,8 +69,7 @@ func (g *globals) submitLines(ctx context.Context, c *client.Client, like client
 		return err
 	}
 	if wait {
-		slices.Sort(s.jobs)
-		err = g.waitForLines(ctx, c, slices.Compact(s.jobs)) // one may hold the key of many
+		err = g.waitForLines(ctx, c, s.jobs)
 	}
 	if refused := s.errs.exit(); refused != nil {
 		return refused
@@ -129,7 +129,7 @@ func (s *lineSubmitter) answered(answer client.Submitted) {
 		s.held++
 	}
 	if s.wait {
-		s.jobs = append(s.jobs, answer.Job())
+		s.jobs[answer.Job()] = answer.State
 	}
 	var err error
 	switch {
@@ -208,10 +208,15 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 }
 
 // waitForLines waits for the jobs of all lines; the exit code is the worst outcome.
-func (g *globals) waitForLines(ctx context.Context, c *client.Client, ids []string) error {
+func (g *globals) waitForLines(ctx context.Context, c *client.Client, jobs map[string]stintv1.JobState) error {
 	ended := outcomes{}
 	var failed error
-	for w := range waitEach(ctx, c, ids, stintv1.WaitUntil_WAIT_UNTIL_END) {
+	for w := range waitEach(ctx, c, slices.Sorted(maps.Keys(jobs)), stintv1.WaitUntil_WAIT_UNTIL_END) {
+		if state, known := endOf(jobs[w.id], w.err); known {
+			ended[state]++
+			g.tellEnd(w.id, state)
+			continue
+		}
 		if w.err != nil {
 			failed = cmp.Or(failed, w.err)
 			continue

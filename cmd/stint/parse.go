@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 )
 
@@ -86,6 +88,17 @@ func parseLabels(pairs []string) (map[string]string, error) {
 		labels[key] = value
 	}
 	return labels, nil
+}
+
+// refuseEmpty refuses the named flags if they are given without a value. A script whose variable is empty means none of what
+// a flag that is left out stands for: no key, or all jobs.
+func refuseEmpty(c *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		if f := c.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+			return usageError("--%s is given without a value; leave it out if none is meant", name)
+		}
+	}
+	return nil
 }
 
 // parseTime reads a time as people write it for machines; empty is no time.

@@ -133,3 +133,32 @@ func TestByteSizeRoundTrip(t *testing.T) {
 		}
 	})
 }
+
+// A flag that is given and empty is a script's empty variable: it is refused, before anything is done with the wide meaning
+// that the flag has when it is left out.
+func TestEmptyFlags(t *testing.T) {
+	server := at(t)
+	id := submit(t, server, "q")
+	for command, flags := range map[string][]string{
+		"submit q":      {"json", "id", "run-at", "start-by", "unique", "unique-until", "on-conflict"},
+		"job update x":  {"run-at", "start-by", "etag"},
+		"job list":      {"queue", "subject", "unique", "since", "before"},
+		"job retry":     {"queue", "subject", "unique", "since", "before"},
+		"job park":      {"queue", "subject", "unique", "since", "before"},
+		"job delete":    {"queue", "subject", "unique", "since", "before"},
+		"job interrupt": {"queue", "subject", "unique", "since", "before"},
+	} {
+		for _, flag := range flags {
+			args := append([]string{server}, strings.Fields(command)...)
+			if command == "job interrupt" {
+				args = append(args, "--level", "cancel")
+			}
+			wantCode(t, stint(t, "", append(args, "--"+flag, "")...), 2, "--"+flag+" is given without a value")
+		}
+	}
+	wantCode(t, stint(t, "", server, "job", "delete", "--queue", "q", "--unique", ""), 2, "--unique is given without a value")
+	wantCode(t, stint(t, "", server, "submit", "q", "--unique", "", "--unique-ttl", "1h"), 2, "--unique is given without a value")
+	if out := ok(t, server, "job", "list", "-o", "jsonl"); strings.Count(out, "\n") != 1 || !strings.Contains(out, id) {
+		t.Errorf("left:\n%s", out)
+	}
+}

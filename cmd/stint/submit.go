@@ -55,8 +55,8 @@ With --wait the exit code is the job's outcome (see: stint help exit-codes) and 
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeQueues(g, 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if c.Flags().Changed("json") && s.json == "" {
-				return usageError("--json: %q is not a JSON text", "")
+			if err := refuseEmpty(c, "json", "id", "run-at", "start-by", "unique", "unique-until", "on-conflict"); err != nil {
+				return err
 			}
 			job, err := s.job(args[0], g.stdin)
 			if err != nil {
@@ -233,6 +233,10 @@ func (g *globals) submitAndWait(ctx context.Context, c *client.Client, job clien
 		fmt.Fprintln(g.stderr, "submitted", answer.ID)
 	}
 	ended, err := c.Wait(ctx, answer.Job())
+	if state, known := endOf(answer.State, err); known {
+		g.tellEnd(answer.Job(), state)
+		return outcomes{state: 1}.exit()
+	}
 	if err != nil {
 		return err
 	}

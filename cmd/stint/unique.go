@@ -71,6 +71,26 @@ func tellHolder(w io.Writer, answer client.Submitted) {
 	}
 }
 
+// endOf is how the job has ended that an answer names, if that is known although the job's record is gone: a job may hold
+// its key for longer than it is kept. err is what waiting for it ended with.
+func endOf(answer stintv1.JobState, err error) (stintv1.JobState, bool) {
+	if client.ReasonOf(err) != stintv1.Reason_REASON_JOB_NOT_FOUND {
+		return 0, false
+	}
+	switch answer {
+	case stintv1.JobState_JOB_STATE_SUCCEEDED, stintv1.JobState_JOB_STATE_FAILED,
+		stintv1.JobState_JOB_STATE_CANCELLED, stintv1.JobState_JOB_STATE_EXPIRED:
+		return answer, true
+	default:
+		return 0, false
+	}
+}
+
+// tellEnd says how a job has ended whose record is gone.
+func (g *globals) tellEnd(id string, state stintv1.JobState) {
+	fmt.Fprintf(g.stderr, "%s is %s; what came of it is past its retention\n", id, stateName(state))
+}
+
 // uniqueText is a unique key in a line; empty if there is none.
 func uniqueText(u *stintv1.UniqueKey) string {
 	if u == nil {

@@ -1,14 +1,22 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
+	"github.com/stintrun/stint/internal/store/pebblestore"
 )
 
 // A submit that meets the holder of its key prints the holder's id, and says what happened.
@@ -67,6 +75,61 @@ func TestLinesUnique(t *testing.T) {
 		}
 	}
 	wantCode(t, <-worked, 0, "")
+}
+
+// The end of a job that holds its key for longer than its record is kept is known to those who wait for it.
+func TestWaitPastRetention(t *testing.T) {
+	var ahead atomic.Int64
+	st, err := pebblestore.Open(pebblestore.Config{
+		Dir: "data", FS: vfs.NewMem(), Reserve: -1, Retain: time.Minute, Remember: time.Minute,
+		Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, printed := io.Pipe()
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() {
+		f := serveFlags{listen: "127.0.0.1:0", ready: "json"}
+		ended <- f.serveStore(ctx, st, slog.New(slog.DiscardHandler), printed, io.Discard)
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := errors.Join(<-ended, st.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	var line ready
+	if err := json.NewDecoder(out).Decode(&line); err != nil {
+		t.Fatal(err)
+	}
+	server := "--server=" + line.GRPC
+	holders := map[string]string{}
+	for key, command := range map[string]string{"good": "true", "bad": "false"} {
+		holders[key] = squeeze(ok(t, server, "submit", key, "--unique", key, "--unique-ttl", "24h", "--max-attempts", "1"))
+		ok(t, server, "work", key, "--max-runs", "1", "--", command)
+	}
+	ahead.Store(int64(12 * time.Hour))
+	for key, id := range holders {
+		for end := time.Now().Add(30 * time.Second); stint(t, "", server, "job", "get", id).code != 3; {
+			if time.Now().After(end) {
+				t.Fatalf("the %s job is kept", key)
+			}
+		}
+	}
+	for key, want := range map[string]ran{
+		"good": {code: 0, stderr: " is SUCCEEDED; what came of it is past its retention\n"},
+		"bad":  {code: 1, stderr: " is FAILED; what came of it is past its retention\n"},
+	} {
+		submit := []string{server, "submit", key, "--unique", key, "--wait", "--timeout", "1m"}
+		got := stint(t, "", submit...)
+		wantCode(t, got, want.code, holders[key]+want.stderr)
+		if got.stdout != "" {
+			t.Errorf("%s: printed %q", key, got.stdout)
+		}
+		wantCode(t, stint(t, "x\ny\n", append(submit, "--lines")...), want.code, holders[key]+want.stderr)
+	}
 }
 
 // A key that is held past the end says until when.

@@ -25,6 +25,9 @@ var (
 	ErrDowngrade = errors.New("job: it is interrupted at a higher level")
 	// ErrLevel refuses an interrupt without a known level, and a hard deadline of a run that nobody interrupted.
 	ErrLevel = errors.New("job: an interrupt needs the level RETRY or CANCEL")
+	// ErrReplaceParked refuses to replace a PARKED job by one that waits for a time or shall start by one: it waits for a
+	// person, whose release starts it at once and for good.
+	ErrReplaceParked = errors.New("job: it is parked, and waits for no time")
 	// ErrHadRun refuses to replace a job that was handed out before.
 	ErrHadRun = errors.New("job: it had a run before")
 )

@@ -60,7 +60,7 @@ type Job struct {
 	SubmitTime time.Time
 	ReadyTime  time.Time // since when it is READY, or was when it was dispatched; what aging counts from
 	DueTime    time.Time // while SCHEDULED or BACKOFF
-	StartBy    time.Time // zero once a run was accepted, and once it was reopened
+	StartBy    time.Time // zero once a run was accepted or it was reopened, until a submit replaces it
 	EndTime    time.Time // when it became terminal
 	EpochTime  time.Time // when it was reopened or replaced last; zero: it began with its submit
 

@@ -60,12 +60,17 @@ func (j *Job) HoldsKey(now time.Time) bool {
 
 // Replace gives a job that never had a run what another submit asks for: all of spec but its id, and its digest, for a
 // repeat of the job's own submit is still one. The job keeps its place in the order of submission, and waits for its new
-// start, unless it waits for something else: a PARKED job stays so. A READY one that may start at once keeps the time for
+// start, unless it waits for something else: a PARKED job stays so, and is replaced only by what may start whenever it is
+// released, for a release keeps neither start nor start_by. A READY one that may start at once keeps the time for
 // which it has been, and its place, if it stays in its lane. The retry policy's deadline counts from now. A job that was
-// handed out once is not replaced, even if it never arrived: that run may finish it still. Errors: ErrHadRun, ErrIllegal.
+// handed out once is not replaced, even if it never arrived: that run may finish it still. Errors: ErrHadRun,
+// ErrReplaceParked, ErrIllegal.
 func (j *Job) Replace(now time.Time, spec *Spec) (*Job, error) {
 	if j.State.Waiting() && j.RunCount > 0 {
 		return nil, ErrHadRun
+	}
+	if j.State == Parked && (spec.RunAt.After(now) || !spec.StartBy.IsZero()) {
+		return nil, ErrReplaceParked
 	}
 	return j.change(EventReplace, func(n *Job) {
 		s := *spec

@@ -110,6 +110,9 @@ func TestReplace(t *testing.T) {
 	urgent.Priority = High
 	later.RunAt = at(3 * time.Hour)
 	limited.Limits = []LimitUse{{Limit: "l", Units: 1}}
+	whenever, past := *now, *now
+	whenever.StartBy, past.StartBy, past.RunAt = time.Time{}, time.Time{}, hour
+	parked := must(t)(m.ready().Park(t0, By{Reason: "look"}))
 	scheduled := *spec()
 	scheduled.RunAt = at(9 * time.Hour)
 	placed := func(j *Job) *Job { return edited(j, func(j *Job) { j.Seq, j.ReadySeq = 3, 5 }) }
@@ -128,7 +131,8 @@ func TestReplace(t *testing.T) {
 		{"READY until later", placed(m.ready()), &later, Scheduled, 0, time.Time{}},
 		{"SCHEDULED at once", New(&scheduled, t0), now, Ready, 0, hour},
 		{"SCHEDULED until another time", New(&scheduled, t0), &later, Scheduled, 0, time.Time{}},
-		{"PARKED", must(t)(m.ready().Park(t0, By{Reason: "look"})), &later, Parked, 0, time.Time{}},
+		{"PARKED", parked, &whenever, Parked, 0, time.Time{}},
+		{"PARKED, a start that has passed", parked, &past, Parked, 0, time.Time{}},
 		{"reopened and never run", placed(cancelled), now, Ready, 5, t0},
 	} {
 		next, err := c.job.Replace(hour, c.by)
@@ -153,6 +157,11 @@ func TestReplace(t *testing.T) {
 		}
 		if next.ParkReason != c.job.ParkReason || !next.EpochTime.Equal(hour) {
 			t.Errorf("%s: parked %d, its age counts from %v", c.name, next.ParkReason, next.EpochTime)
+		}
+	}
+	for _, s := range []*Spec{now, &later} {
+		if _, err := parked.Replace(hour, s); !errors.Is(err, ErrReplaceParked) {
+			t.Errorf("a PARKED job by one with start_by %v and start %v: %v", s.StartBy, s.RunAt, err)
 		}
 	}
 	if _, err := must(t)(m.dispatch(m.ready()).Undeliver(t0, "gone")).Replace(hour, now); !errors.Is(err, ErrHadRun) {

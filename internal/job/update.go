@@ -74,10 +74,11 @@ func (j *Job) mayUpdate(now time.Time, u Update) error {
 	}
 }
 
-// started reports whether a worker has accepted a run of j, or j was reopened: start_by is over then.
+// started reports whether start_by is over for j: a worker has accepted a run of it, or it was reopened. One that a submit
+// replaced since may have another start_by, which is in force until it is met or taken back.
 func (j *Job) started() bool {
 	accepted := func(r Run) bool { return !r.AcceptTime.IsZero() }
-	return j.Epoch > 1 || accepted(j.Run) || slices.ContainsFunc(j.History, accepted)
+	return j.Epoch > 1 && j.StartBy.IsZero() || accepted(j.Run) || slices.ContainsFunc(j.History, accepted)
 }
 
 // update gives j another spec, which is its own if nothing of it changes, and lets it wait as the named fields say.

@@ -164,6 +164,18 @@ func TestUpdateStartBy(t *testing.T) {
 	if free := m.updated(bound, FieldStartBy, Spec{}); !free.StartBy.IsZero() {
 		t.Errorf("freed from its start_by it has %v", free.StartBy)
 	}
+	replacing := spec()
+	replacing.StartBy = at(2 * time.Hour)
+	replaced := must(t)(must(t)(m.interrupted(m.ready(), LevelCancel).Retry(t0)).Replace(t0, replacing))
+	if later := m.updated(replaced, FieldStartBy, Spec{StartBy: at(3 * time.Hour)}); !later.StartBy.Equal(at(3 * time.Hour)) {
+		t.Errorf("replaced after it was reopened, it has to start by %v", later.StartBy)
+	}
+	if free := m.updated(replaced, FieldStartBy, Spec{}); !free.StartBy.IsZero() {
+		t.Errorf("replaced after it was reopened and then freed, it has to start by %v", free.StartBy)
+	}
+	if _, err := m.run(replaced).Update(t0, Update{Fields: FieldStartBy, Spec: Spec{StartBy: at(time.Hour)}}, By{}); !errors.Is(err, ErrUpdateStartBy) {
+		t.Errorf("once that is accepted: %v", err)
+	}
 	expired := must(t)(m.updated(m.ready(), FieldStartBy, Spec{StartBy: t0}).Wake(at(time.Hour)))
 	if expired.State != Expired {
 		t.Errorf("with a start_by that has passed: %s", expired.State)

@@ -170,8 +170,8 @@ type Tx interface {
 	// Put writes jobs. Old is the version that this transaction read, or nil for a new job: then the store sets New.Seq
 	// (the id must be unknown to it). New is the next version, or nil to delete the job and its id. A version with another
 	// Spec has its payload in it, or as large a one as before. A READY job with ReadySeq 0 gets the next place in its lane; one
-	// that comes to another lane must have that. A job that takes a unique key must be its only holder. The store owns the
-	// jobs from then on.
+	// that comes to another lane must have that. A job that takes a unique key must be its only holder. The queue of a new
+	// job, and of one that goes on after its end, must exist. The store owns the jobs from then on.
 	Put(...Change) error
 	// NextFence returns a number that no run of this store had before.
 	NextFence() uint64

@@ -250,7 +250,7 @@ func (c *crasher) retain(ctx context.Context) {
 	for ctx.Err() == nil {
 		_, err := c.store.retain()
 		if err == nil {
-			_, err = c.store.dropHoldings()
+			err = c.store.dropAllHoldings()
 		}
 		if err := errors.Join(err, c.store.closeBucket()); err != nil && ctx.Err() == nil {
 			select {

@@ -58,12 +58,8 @@ func (s *Store) upkeepLoop() {
 		if err := s.closeBucket(); err != nil && !errors.Is(err, store.ErrClosed) {
 			s.cfg.Logger.Error("a bucket could not be closed; it is tried again", "error", err)
 		}
-		for more := true; more; {
-			var err error
-			if more, err = s.dropHoldings(); err != nil && !errors.Is(err, store.ErrClosed) {
-				s.cfg.Logger.Error("unique keys whose term is over could not be dropped; it is tried again", "error", err)
-			}
-			more = more && err == nil
+		if err := s.dropAllHoldings(); err != nil && !errors.Is(err, store.ErrClosed) {
+			s.cfg.Logger.Error("unique keys whose term is over could not be dropped; it is tried again", "error", err)
 		}
 		for range chunksInBucket() {
 			more, err := s.retain()
@@ -76,6 +72,20 @@ func (s *Store) upkeepLoop() {
 			}
 		}
 	}
+}
+
+// dropAllHoldings drops all unique keys whose term is over, until the store closes.
+func (s *Store) dropAllHoldings() error {
+	next, err := s.dropHoldings(nil)
+	for ; next != nil && err == nil; next, err = s.dropHoldings(next) {
+		s.watchSpace() // there may be many
+		select {
+		case <-s.closing:
+			return nil
+		default:
+		}
+	}
+	return err
 }
 
 // watchSpace measures free space against the reserve.

@@ -120,13 +120,15 @@ func (t *tx) put(c store.Change) error {
 		}
 		return nil
 	}
-	if c.Old == nil {
-		if t.s.Full() {
-			return store.ErrFull
-		}
-		if t.queueOf(j.Spec.Queue) == nil {
+	if c.Old == nil && t.s.Full() {
+		return store.ErrFull
+	}
+	if c.Old == nil || c.Old.State.Terminal() && !j.State.Terminal() {
+		if q := t.queueOf(j.Spec.Queue); q == nil || q.deleted {
 			return fmt.Errorf("store: put of a job in queue %q, which does not exist", j.Spec.Queue)
 		}
+	}
+	if c.Old == nil {
 		j.Seq = t.nextSeq
 		t.nextSeq++
 		t.ids[j.Spec.ID] = j.Seq

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -168,11 +169,16 @@ func (s *Store) writeHoldEnds(c store.Change, st *step) {
 // holdingsDropped is how many entries one transaction of upkeep drops.
 const holdingsDropped = 1000
 
-// dropHoldings drops entries whose term is over, and reports whether there may be more. Nothing is answered by them any more.
-func (s *Store) dropHoldings() (more bool, err error) {
+// dropHoldings drops entries whose term is over, and returns where to go on if there may be more, else nil. Nothing is
+// answered by them any more. It begins at from, or with the oldest if that is nil: what was dropped just now lies before the
+// rest, and each look from the front would pass over all of it again.
+func (s *Store) dropHoldings(from []byte) (next []byte, err error) {
+	if from == nil {
+		from = []byte{kindHoldEnd}
+	}
 	var ends [][]byte // their keys
 	var of []uniqueKey
-	err = s.scanFrom([]byte{kindHoldEnd}, holdEndKey(s.cfg.Now().UnixNano()+1, 0), func(key, value []byte) error {
+	err = s.scanFrom(from, holdEndKey(s.cfg.Now().UnixNano()+1, 0), func(key, value []byte) error {
 		if len(value) < 4 {
 			return errRecord
 		}
@@ -183,12 +189,15 @@ func (s *Store) dropHoldings() (more bool, err error) {
 		of = append(of, uniqueKey{binary.BigEndian.Uint32(value), string(value[4:])})
 		return nil
 	})
-	if more = len(ends) == holdingsDropped; err != nil && !more || len(ends) == 0 {
-		return false, err
+	if err != nil && !errors.Is(err, errLooked) || len(ends) == 0 {
+		return nil, err
+	}
+	if len(ends) == holdingsDropped {
+		next = append(bytes.Clone(ends[len(ends)-1]), 0)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), upkeepTimeout) //nolint:forbidigo // of a goroutine of the store
 	defer cancel()
-	return more, s.Update(ctx, func(x store.Tx) error {
+	return next, s.Update(ctx, func(x store.Tx) error {
 		t, ok := x.(*tx)
 		if !ok {
 			return fmt.Errorf("store: a transaction is a %T", x)

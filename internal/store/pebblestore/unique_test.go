@@ -1,10 +1,12 @@
 package pebblestore
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stintrun/stint/internal/job"
@@ -49,11 +51,8 @@ func (a *aged) holder(key string) (h store.Holder) {
 // dropAll lets upkeep drop what it finds.
 func (a *aged) dropAll() {
 	a.tb.Helper()
-	for more := true; more; {
-		var err error
-		if more, err = a.store.dropHoldings(); err != nil {
-			a.tb.Fatal(err)
-		}
+	if err := a.store.dropAllHoldings(); err != nil {
+		a.tb.Fatal(err)
 	}
 }
 
@@ -112,6 +111,47 @@ func TestDroppedHoldersAreOver(t *testing.T) {
 	if n := a.keys(kindHold); n != 0 {
 		t.Errorf("%d entries are left", n)
 	}
+}
+
+// TestDropGoesOn: upkeep goes on behind what it has dropped just now, and does not look at that again. The bubble's clock
+// stands still, so that the store's own upkeep does not come by.
+func TestDropGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := openAged(t, Config{})
+		const ttl = time.Minute
+		jobs := a.submitUnique(2*holdingsDropped+500, ttl)
+		err := a.store.Update(context.Background(), func(tx store.Tx) error {
+			for _, j := range jobs {
+				ended, _, err := j.RequestInterrupt(tx.Now(), job.InterruptRequest{Level: job.LevelCancel})
+				if err == nil {
+					err = tx.Put(store.Change{Old: j, New: ended})
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		over := a.start.Add(ttl).UnixNano()
+		a.since.Add(int64(ttl))
+		endOf := func(i int) []byte { return holdEndKey(over, jobs[i].Seq) }
+		next := endOf(400)
+		for _, want := range [][]byte{append(endOf(400+holdingsDropped-1), 0), append(endOf(400+2*holdingsDropped-1), 0), nil} {
+			if next, err = a.store.dropHoldings(next); err != nil || !bytes.Equal(next, want) {
+				t.Fatalf("goes on at %x, %v; want %x", next, err, want)
+			}
+		}
+		if n, m := a.keys(kindHold), a.keys(kindHoldEnd); n != 400 || m != 400 {
+			t.Errorf("%d entries and %d times are left", n, m)
+		}
+		a.dropAll()
+		if n, m := a.keys(kindHold), a.keys(kindHoldEnd); n != 0 || m != 0 {
+			t.Errorf("%d entries and %d times are left in the end", n, m)
+		}
+	})
 }
 
 // submitOnly is what becomes of a job that shall be the only one with its key: it is stored, or takes the place of the

@@ -253,6 +253,33 @@ func testQueueRevival(t *testing.T, b *bench) {
 		return nil
 	})
 	b.equal("name", b.get(seq)[0].Spec.Queue, "q")
+	// A job that goes on after its end needs its queue, as a new one does.
+	cancelled := b.submit(b.spec("r"))[0]
+	b.step(cancelled.Seq, events()["cancel"])
+	b.update(func(tx store.Tx) error { return tx.DeleteQueue("r") })
+	retry := func(tx store.Tx) error {
+		js, err := tx.Load([]uint64{cancelled.Seq})
+		if err != nil {
+			return err
+		}
+		next, err := js[0].Retry(tx.Now())
+		if err != nil {
+			return err
+		}
+		return tx.Put(store.Change{Old: js[0], New: next})
+	}
+	if err := b.Store().Update(context.Background(), retry); err == nil {
+		t.Error("a job of a deleted queue goes on")
+	}
+	b.update(func(tx store.Tx) error {
+		if _, err := tx.MakeQueue("r"); err != nil {
+			return err
+		}
+		return retry(tx)
+	})
+	b.Reopen()
+	b.equal("heads of the queue that is made again", b.heads("r", 9), []uint64{cancelled.Seq})
+	b.equal("its counts", b.counts("r")[job.Ready], uint64(1))
 	next := b.submit(b.spec("q"))[0].Seq
 	b.equal("heads", b.heads("q", 9), []uint64{next})
 	b.equal("counts", b.counts("q")[job.Succeeded], uint64(1))

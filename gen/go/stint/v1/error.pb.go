@@ -126,7 +126,8 @@ const (
 	Reason_REASON_TOO_MANY_LIMITS Reason = 32
 	// Another job of the queue holds the unique key; the message names it, and says where it stands. Of a submit: the job
 	// asked to be refused then (REJECT), and was not stored. Of a retry: the job would take its key again, and was left as it is.
-	// Cure: wait for the holder's end, cancel or delete it, or choose another key.
+	// Cure: wait for the holder's end, cancel or delete it, or choose another key. One that has ended and is past its retention
+	// cannot be deleted: the key is free when its ttl is over.
 	Reason_REASON_UNIQUE_CONFLICT Reason = 33
 	// Events at the cursor are not kept any more, or the cursor is of another store: following it on would miss some. The
 	// error's metadata name the oldest cursor that would do, as `oldest_cursor`.

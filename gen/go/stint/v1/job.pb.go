@@ -394,8 +394,9 @@ const (
 	OnConflict_ON_CONFLICT_REJECT OnConflict = 2
 	// It takes the place of a holder that waits and never had a run (SCHEDULED, READY or PARKED): the holder keeps its id, its
 	// place in the order of submission and the content that a repeat of its own id is compared by; all else is as asked
-	// here. The answer is REPLACED. A READY holder keeps its place in line unless priority, limits or start say otherwise;
-	// a PARKED one stays parked. Any other holder is left alone: KEY_HELD.
+	// here. The answer is REPLACED. A READY holder keeps its place in line unless priority, limits, fairness_key or start
+	// say otherwise. A PARKED one stays parked until RetryJobs starts it at once, so it is replaced only by a job without a
+	// start to come and without start_by. Any other holder is left alone: KEY_HELD.
 	OnConflict_ON_CONFLICT_REPLACE_PENDING OnConflict = 3
 )
 
@@ -1396,8 +1397,9 @@ type Unique struct {
 	// How long the job holds it; absent means FINISH.
 	Until UniqueUntil `protobuf:"varint,2,opt,name=until,proto3,enum=stint.v1.UniqueUntil" json:"until,omitempty"`
 	// How long after its end the job still holds the key, 0 to 30 d; with FINISH only. Then the holder may be a job that has
-	// ended, even one whose record is past its retention. DeleteJobs frees the key; DeleteQueue does not. Absent: it is free
-	// at the end.
+	// ended, even one whose record is past its retention. DeleteJobs frees the key while the record is kept; after that
+	// only time does. DeleteQueue does not at once: a deleted queue is forgotten, with its keys, when the last of its finished
+	// jobs is past retention. Absent: it is free at the end.
 	Ttl *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// What becomes of the job if another one holds the key; absent means RETURN_EXISTING.
 	OnConflict    OnConflict `protobuf:"varint,4,opt,name=on_conflict,json=onConflict,proto3,enum=stint.v1.OnConflict" json:"on_conflict,omitempty"`
@@ -3775,7 +3777,8 @@ type JobUpdate struct {
 	//	*JobUpdate_Delay
 	Start isJobUpdate_Start `protobuf_oneof:"start"`
 	// If no worker has accepted it by this time it ends EXPIRED. Absent: it waits for ever. Of a job that a worker has
-	// accepted before, or that was reopened, a time is refused INVALID_STATE: it has started.
+	// accepted before, or that was reopened, a time is refused INVALID_STATE: it has started. One that was reopened and then
+	// given a start_by by a submit that took its place still has that, and it may be changed or taken back.
 	StartBy *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_by,json=startBy,proto3" json:"start_by,omitempty"`
 	// How long a run may take.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`

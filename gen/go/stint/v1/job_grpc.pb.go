@@ -85,8 +85,9 @@ type JobServiceClient interface {
 	InterruptJobs(ctx context.Context, in *InterruptJobsRequest, opts ...grpc.CallOption) (*InterruptJobsResponse, error)
 	// Makes jobs run again: FAILED, CANCELLED, EXPIRED and PARKED ones in a new epoch, SCHEDULED and BACKOFF ones now.
 	// A running job is refused RUN_ACTIVE, a READY or SUCCEEDED one INVALID_STATE. One that has ended takes its unique key
-	// again, unless that was free from its start on, and is refused UNIQUE_CONFLICT if another job holds it. Harmless to
-	// repeat with the same request_id; without one a repeat may reopen a job that has failed again. Errors: PAGE_TOKEN_INVALID.
+	// again, unless that was free from its start on, and is refused UNIQUE_CONFLICT if another job holds it. Its queue, if
+	// that was deleted since, is made again, with no policy, or the job is refused TOO_MANY_QUEUES. Harmless to repeat with the
+	// same request_id; without one a repeat may reopen a job that has failed again. Errors: PAGE_TOKEN_INVALID.
 	RetryJobs(ctx context.Context, in *RetryJobsRequest, opts ...grpc.CallOption) (*RetryJobsResponse, error)
 	// Sets jobs aside for a person: a waiting one is PARKED now, with the reason OPERATOR, until RetryJobs. A running one is
 	// interrupted with RETRY and PARKED however its run ends, unless the job ends with it. One that has ended is refused
@@ -280,8 +281,9 @@ type JobServiceServer interface {
 	InterruptJobs(context.Context, *InterruptJobsRequest) (*InterruptJobsResponse, error)
 	// Makes jobs run again: FAILED, CANCELLED, EXPIRED and PARKED ones in a new epoch, SCHEDULED and BACKOFF ones now.
 	// A running job is refused RUN_ACTIVE, a READY or SUCCEEDED one INVALID_STATE. One that has ended takes its unique key
-	// again, unless that was free from its start on, and is refused UNIQUE_CONFLICT if another job holds it. Harmless to
-	// repeat with the same request_id; without one a repeat may reopen a job that has failed again. Errors: PAGE_TOKEN_INVALID.
+	// again, unless that was free from its start on, and is refused UNIQUE_CONFLICT if another job holds it. Its queue, if
+	// that was deleted since, is made again, with no policy, or the job is refused TOO_MANY_QUEUES. Harmless to repeat with the
+	// same request_id; without one a repeat may reopen a job that has failed again. Errors: PAGE_TOKEN_INVALID.
 	RetryJobs(context.Context, *RetryJobsRequest) (*RetryJobsResponse, error)
 	// Sets jobs aside for a person: a waiting one is PARKED now, with the reason OPERATOR, until RetryJobs. A running one is
 	// interrupted with RETRY and PARKED however its run ends, unless the job ends with it. One that has ended is refused
