@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 )
@@ -32,7 +30,7 @@ func (c *Client) Watch(ctx context.Context, m *stintv1.WatchEventsRequest, fn fu
 			}
 			return failed.err
 		}
-		if !transient(ctx, err) && (ctx.Err() != nil || status.Code(err) != codes.ResourceExhausted) {
+		if !transient(ctx, err) && (ctx.Err() != nil || ReasonOf(err) != stintv1.Reason_REASON_SLOW_CONSUMER) {
 			return err
 		}
 		if err := pause.wait(ctx, err); err != nil {

@@ -31,7 +31,7 @@ const (
 	// watchPatience is how long a follower may take for a message.
 	watchPatience = 10 * time.Second
 	// watchBytes is how many bytes of events a message has at most, unless one is larger.
-	watchBytes = 256 << 10
+	watchBytes = 64 << 10
 )
 
 // WatchEvents sends what the feed hands out. Events were encoded by the feed, once for all followers.
@@ -260,6 +260,9 @@ func eventFilter(m *stintv1.EventFilter) (topic feed.Topic, keep func(*event.Eve
 		for i, text := range m.GetJobIds() {
 			if ids[i], err = parseID(fmt.Sprintf("filter.job_ids[%d]", i), text); err != nil {
 				return topic, nil, err
+			}
+			if ids[i] == (job.ID{}) {
+				return topic, nil, invalid(fmt.Sprintf("filter.job_ids[%d]", i), "no job has this id")
 			}
 		}
 		topic = feed.OfJobs(ids)

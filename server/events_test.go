@@ -321,6 +321,44 @@ func TestWatchEndsWithTheServer(t *testing.T) {
 	})
 }
 
+// TestStopWithDeafFollower: one that reads nothing does not hold up a stop.
+func TestStopWithDeafFollower(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		r.watch(nil)
+		for range 40 {
+			r.submit(slices.Repeat([]*stintv1.JobSpec{{Queue: "q"}}, 200)...)
+			time.Sleep(50 * time.Millisecond)
+		}
+		if took := <-r.shutdown(20 * time.Second); took > 3*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// TestEventsOfHardDeadline: a job whose run is left behind keeps its labels in all events.
+func TestEventsOfHardDeadline(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		w := r.watch(&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{Labels: map[string]string{"tier": "gold"}}})
+		r.addSpec("a", &stintv1.JobSpec{Queue: "q", Labels: map[string]string{"tier": "gold"}})
+		r.accept(r.claim("q"))
+		r.interruptBy("a", cancel, 5*time.Second)
+		time.Sleep(6 * time.Second)
+		want := []string{
+			"job_submitted ready", "run_dispatched running 1:dispatched", "run_accepted running 1:running", "interrupt_requested running",
+			"run_ended cancelled 1:abandoned (hard deadline passed)", "job_ended cancelled",
+		}
+		got := w.kinds()
+		for i := range got {
+			if strings.HasPrefix(got[i], "interrupt_requested") {
+				got[i] = "interrupt_requested running"
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 // TestWatchEventsRefuses says what is wrong with a request, and with which field.
 func TestWatchEventsRefuses(t *testing.T) {
 	inBubble(t, rigConfig{}, func(r *rig) {
@@ -346,6 +384,10 @@ func TestWatchEventsRefuses(t *testing.T) {
 			"job": {
 				&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{JobIds: []string{newID(), "x"}}},
 				"INVALID_FIELD, InvalidArgument, filter.job_ids[1]", "UUID",
+			},
+			"zero job": {
+				&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{JobIds: []string{"00000000-0000-0000-0000-000000000000"}}},
+				"INVALID_FIELD, InvalidArgument, filter.job_ids[0]", "",
 			},
 			"pattern": {
 				&stintv1.WatchEventsRequest{Filter: &stintv1.EventFilter{Queue: "*a*"}},

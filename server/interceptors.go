@@ -59,6 +59,8 @@ func callLogOptions() []logging.Option {
 }
 
 func (s *Server) answerUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	s.handling.Add(1)
+	defer s.handling.Add(-1)
 	response, err := handler(ctx, req)
 	if err := s.finishCall(ctx, info.FullMethod, err); err != nil {
 		return nil, err
@@ -67,6 +69,8 @@ func (s *Server) answerUnary(ctx context.Context, req any, info *grpc.UnaryServe
 }
 
 func (s *Server) answerStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	s.handling.Add(1)
+	defer s.handling.Add(-1)
 	return s.finishCall(stream.Context(), info.FullMethod, handler(srv, stream))
 }
 

@@ -95,6 +95,7 @@ type Server struct {
 	feed    *feed.Feed
 
 	watchers atomic.Int64 // followers of events
+	handling atomic.Int64 // calls whose handlers run
 
 	ready    atomic.Bool
 	stop     sync.Once
@@ -169,6 +170,30 @@ func (s *Server) sendMax() int {
 	return max(4<<20, 2*s.cfg.MaxPayload+jobMessageRest)
 }
 
+// lastWords is how long clients have to take what they were sent last once no handler runs any more.
+const lastWords = time.Second
+
+// drained waits for the end of all calls; false if those that are left are to be cut off: at the end of ctx, or because only
+// their clients, which do not read, hold them.
+func (s *Server) drained(ctx context.Context, done <-chan struct{}) bool {
+	const look = lastWords / 10
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for quiet := time.Duration(0); quiet < lastWords; {
+		select {
+		case <-done:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+			if quiet += look; s.handling.Load() > 0 {
+				quiet = 0
+			}
+		}
+	}
+	return false
+}
+
 func (s *Server) setHealth(status healthv1.HealthCheckResponse_ServingStatus) {
 	for _, service := range []string{
 		"",
@@ -231,9 +256,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 			defer close(done)
 			s.grpc.GracefulStop()
 		}()
-		select {
-		case <-done:
-		case <-ctx.Done():
+		if !s.drained(ctx, done) {
 			s.log.Info("cutting off the calls that are still open")
 			s.grpc.Stop()
 			<-done

@@ -126,7 +126,7 @@ func eventRow(e *stintv1.Event) []string {
 	}
 	// Columns keep their width from message to message.
 	return []string{
-		e.GetTime().AsTime().Local().Format("15:04:05.000"), fmt.Sprintf("%-18s", kindName(e.GetKind())), e.GetQueue(),
+		e.GetTime().AsTime().Local().Format("2006-01-02 15:04:05.000"), fmt.Sprintf("%-18s", kindName(e.GetKind())), e.GetQueue(),
 		fmt.Sprintf("%-36s", e.GetJobId()), fmt.Sprintf("%-9s", state), fmt.Sprintf("%-13s", run), eventDetail(e),
 	}
 }

@@ -101,11 +101,12 @@ func (d *Dispatcher) register(ctx context.Context, h Hello, wake func(), t *turn
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	w := d.worker(h.Instance, now)
 	kind := event.WorkerConnected
-	if _, known := d.workers[h.Instance]; known || h.ResumeToken != "" {
+	if w.connected || h.ResumeToken != "" {
 		kind = event.WorkerResumed
 	}
-	w := d.worker(h.Instance, now)
+	w.connected = true
 	if old := w.session; old != nil {
 		if old.token != h.ResumeToken && old.alive(now) {
 			return nil, ErrInstanceInUse

@@ -24,6 +24,8 @@ type worker struct {
 	zombies  []*zombie
 	calls    int // claims of its that wait
 
+	connected bool // it has had a session
+
 	draining bool
 	drain    DrainNotice
 	grace    deadline
@@ -173,7 +175,9 @@ func (d *Dispatcher) Drain(instances []job.ID, notice DrainNotice) []Drained {
 }
 
 func (d *Dispatcher) drain(w *worker, notice DrainNotice, now int64) {
-	d.note(event.WorkerDraining, w, notice.Reason, notice.Requester)
+	if !w.draining {
+		d.note(event.WorkerDraining, w, notice.Reason, notice.Requester)
+	}
 	w.draining, w.drain = true, notice
 	if notice.Grace != nil {
 		if at := now + int64(*notice.Grace); w.grace.at == 0 || at < w.grace.at {

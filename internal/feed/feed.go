@@ -24,6 +24,8 @@ var (
 	pageMax = 1000
 	// scanMax is how many events one look at the log passes.
 	scanMax = 10_000
+	// behindMax is how many events one that reads the log itself gets at once: they are its own.
+	behindMax = 250
 )
 
 const (
@@ -51,12 +53,13 @@ type Feed struct {
 
 	mu      sync.Mutex
 	topics  index
-	looking bool         // the reader is at work
-	next    store.Cursor // where it goes on from; zero: it has not begun
-	page    []seen       // of the reader
-	marks   []mark       // of the pages that topics remember
-	since   int          // events of those
-	err     error        // why it ended
+	looking bool                   // the reader is at work
+	next    store.Cursor           // where it goes on from; zero: it has not begun
+	page    []seen                 // of the reader
+	marks   []mark                 // of the pages that topics remember
+	since   int                    // events of those
+	err     error                  // why it ended
+	unlive  map[*Follower]struct{} // that wait to be told that they are live
 }
 
 // seen is an event that the reader has read.
@@ -73,14 +76,16 @@ type mark struct {
 
 // New returns a feed of the store. Encode makes the form in which an event is sent; it is called once for each event that is.
 func New(s store.Store, encode func(*Entry) []byte) *Feed {
-	f := &Feed{store: s, encode: encode, topics: newIndex(), readers: make(chan struct{}, readersMax)}
+	f := &Feed{store: s, encode: encode, topics: newIndex(), unlive: map[*Follower]struct{}{}, readers: make(chan struct{}, readersMax)}
 	f.ctx, f.cancel = context.WithCancel(context.Background()) //nolint:forbidigo // it begins here and ends with Close
 	return f
 }
 
 // Close ends the reader and all calls of Next.
 func (f *Feed) Close() {
+	f.mu.Lock() // no start begins to read after this
 	f.cancel()
+	f.mu.Unlock()
 	f.reading.Wait()
 }
 
@@ -123,6 +128,9 @@ func (f *Feed) read() {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.ctx.Err() != nil {
+		err = store.ErrClosed
+	}
 	f.err, f.looking = err, false
 	f.topics.each((*topic).signal)
 }
@@ -179,6 +187,12 @@ func (f *Feed) look(from store.Cursor) (next store.Cursor, err error) {
 	}
 	for t := range touched {
 		t.signal()
+	}
+	for fo := range f.unlive {
+		if !next.Before(fo.goal) {
+			delete(f.unlive, fo)
+			fo.signal()
+		}
 	}
 	f.age(next, len(page))
 	return next, nil

@@ -173,8 +173,11 @@ func TestManyFollowersOfOneTopic(t *testing.T) {
 		var followers []*Follower
 		for range 10 {
 			f := r.feed.Follow(Topic{Queue: "q"}, store.Cursor{}, store.Cursor{}, nil)
-			if _, _, err := f.Next(r.ctx); err != nil { // it is live
-				t.Fatal(err)
+			synctest.Wait() // the reader has begun
+			for !f.Live() {
+				if _, _, err := f.Next(r.ctx); err != nil {
+					t.Fatal(err)
+				}
 			}
 			followers = append(followers, f)
 		}

@@ -38,6 +38,7 @@ func (fo *Follower) Close() {
 	f := fo.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	delete(f.unlive, fo)
 	if delete(fo.topic.followers, fo); len(fo.topic.followers) == 0 {
 		f.topics.drop(fo.topic)
 	}
@@ -60,7 +61,10 @@ func (fo *Follower) Next(ctx context.Context) ([]*Entry, store.Cursor, error) {
 			was := fo.next
 			entries, err := fo.read(ctx)
 			if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-				return nil, fo.next, fo.feed.ctx.Err()
+				if fo.feed.ctx.Err() != nil {
+					return nil, fo.next, store.ErrClosed
+				}
+				return nil, fo.next, nil
 			}
 			if err != nil || len(entries) > 0 || fo.next != was {
 				return entries, fo.next, err
@@ -74,6 +78,13 @@ func (fo *Follower) Next(ctx context.Context) ([]*Entry, store.Cursor, error) {
 		case <-fo.feed.ctx.Done():
 			return nil, fo.next, store.ErrClosed
 		}
+	}
+}
+
+func (fo *Follower) signal() {
+	select {
+	case fo.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -96,7 +107,9 @@ func (fo *Follower) recent() (got []*Entry, at place, err error) {
 		fo.live = false
 		return nil, behind, nil
 	}
-	fo.live = !f.next.Before(fo.goal)
+	if fo.live = !f.next.Before(fo.goal); !fo.live {
+		f.unlive[fo] = struct{}{}
+	}
 	for _, e := range t.after(fo.next) {
 		if len(got) == pageMax {
 			fo.live = false
@@ -130,7 +143,7 @@ func (fo *Follower) read(ctx context.Context) (got []*Entry, err error) {
 		got = nil
 		next, eventsErr = r.Events(fo.next, scanMax, func(at store.Cursor, e *event.Event) bool {
 			if fo.topic.concerns(e) && fo.keep(e) {
-				if len(got) == pageMax {
+				if len(got) == behindMax {
 					return false
 				}
 				got = append(got, &Entry{Next: at, Event: *e})

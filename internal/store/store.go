@@ -24,10 +24,10 @@ var (
 	// ErrTooManyQueues answers Tx.Queue when it would make one queue more than QueuesMax.
 	ErrTooManyQueues = errors.New("store: too many queues")
 	// ErrTooManyLimits answers Tx.PutLimit when it would make one limit more than LimitsMax.
+	ErrTooManyLimits = errors.New("store: too many limits")
 	// ErrResync answers Reader.Events when it does not have all events from the cursor on: they are too old, or the cursor
 	// is of another store.
-	ErrResync        = errors.New("store: events at the cursor are not kept")
-	ErrTooManyLimits = errors.New("store: too many limits")
+	ErrResync = errors.New("store: events at the cursor are not kept")
 )
 
 // How many queues and limits a store holds.

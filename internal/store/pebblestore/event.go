@@ -56,9 +56,12 @@ func (l *eventLog) over(now time.Time, cfg *Config) (from uint64) {
 
 // cut lets go of what is before the batch.
 func (l *eventLog) cut(from uint64) {
-	for len(l.marks) > 0 && l.marks[0].batch < from {
+	for len(l.marks) > 1 && l.marks[1].batch <= from {
 		l.bytes -= l.marks[0].bytes
 		l.marks = l.marks[1:]
+	}
+	if len(l.marks) > 0 && l.marks[0].batch < from { // other bounds are in force since it was made
+		l.marks[0].batch = from
 	}
 	l.from = max(l.from, from)
 }

@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -51,8 +52,9 @@ type packer struct {
 		shape shape
 		n     uint64
 	}
-	time int64 // of the last event
-	job  job.ID
+	time   int64 // of the last event
+	job    job.ID
+	labels []uint64 // of the last event; the packer's own copy
 }
 
 // reset begins another record.
@@ -61,7 +63,7 @@ func (p *packer) reset() {
 	for i := range p.latest {
 		p.latest[i].n = 0
 	}
-	p.b, p.time, p.job = p.b[:0], 0, job.ID{}
+	p.b, p.time, p.job, p.labels = p.b[:0], 0, job.ID{}, p.labels[:0]
 }
 
 // add packs an event.
@@ -96,13 +98,13 @@ func (p *packer) add(e *event.Event) {
 			p.b = binary.BigEndian.AppendUint64(p.b, h)
 		}
 	}
-	p.time, p.job = at, e.Job
+	p.time, p.job, p.labels = at, e.Job, append(p.labels[:0], e.Labels...)
 }
 
 func (p *packer) flags(e *event.Event, at int64) (f uint8) {
-	switch e.Job {
-	case job.ID{}:
-	case p.job:
+	switch {
+	case e.Job == job.ID{}:
+	case e.Job == p.job && slices.Equal(e.Labels, p.labels):
 		f |= hasSame
 	default:
 		f |= hasJob

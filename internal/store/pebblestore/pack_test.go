@@ -27,10 +27,13 @@ func drawEvent(t *rapid.T, last event.Event) event.Event {
 		e.Until = e.Time.Add(time.Duration(rapid.Int32().Draw(t, "later")))
 	}
 	if e.Job[0] = number.Draw(t, "job"); e.Job != (job.ID{}) {
-		e.Labels = map[uint8][]uint64{2: {7}, 3: {1, 1 << 63}}[e.Job[0]]
+		e.Labels = rapid.SampledFrom([][]uint64{nil, {7}, {1, 1 << 63}}).Draw(t, "labels")
 	}
 	if rapid.Bool().Draw(t, "as before") {
-		e.Kind, e.Time, e.Queue, e.Job, e.Labels = last.Kind, last.Time, last.Queue, last.Job, last.Labels
+		e.Kind, e.Time, e.Queue, e.Job = last.Kind, last.Time, last.Queue, last.Job
+		if e.Labels = last.Labels; e.Job != (job.ID{}) && rapid.Bool().Draw(t, "others") {
+			e.Labels = []uint64{9}
+		}
 	}
 	return e
 }
