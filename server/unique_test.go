@@ -543,3 +543,29 @@ func TestReplaceFairnessKey(t *testing.T) {
 		}
 	})
 }
+
+// TestReplaceWithdrawn: a holder whose only run was taken back before its worker had named it is replaced, and nothing that
+// run says later comes of it.
+func TestReplaceWithdrawn(t *testing.T) {
+	inBubble(t, rigConfig{}, func(r *rig) {
+		r.addSpec("j", only(reject))
+		withdrawn := r.claim("q")
+		if got := r.interrupt("j", retry, "").GetStatus(); got != stintv1.InterruptStatus_INTERRUPT_STATUS_WITHDRAWN {
+			t.Fatal(got)
+		}
+		replacing := only(replacePending)
+		replacing.Subject = "new"
+		if got := r.met(replacing); got != "REPLACED j ready" {
+			t.Fatal(got)
+		}
+		late, err := r.workers.FinishRuns(r.ctx, &stintv1.FinishRunsRequest{Finishes: []*stintv1.Finish{
+			{LeaseToken: withdrawn.GetLeaseToken(), Outcome: &stintv1.Finish_Success{Success: &stintv1.Success{}}},
+		}})
+		if err != nil || late.GetAcks()[0].GetStatus() != stintv1.FinishStatus_FINISH_STATUS_SUPERSEDED {
+			t.Errorf("the withdrawn run finishes: %v, %v", late, err)
+		}
+		if a := r.claim("q"); a.GetJobId() != r.id("j") || a.GetSubject() != "new" {
+			t.Errorf("it runs as %v", a)
+		}
+	})
+}

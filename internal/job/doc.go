@@ -45,8 +45,8 @@
 //
 // A job may hold a key that no other job of its queue holds: until a worker has accepted its first run, and then never
 // again, or until it is terminal, or for a time after that. [Job.KeyTerm] says so of one job by itself; that two jobs do not
-// hold the same key is for those to see to who submit and reopen. [Job.Replace] gives a job that never had a run what another
-// submit asks for.
+// hold the same key is for those to see to who submit and reopen. [Job.Replace] gives a job that no worker has begun what
+// another submit asks for.
 //
 // The two sections that follow are printed from the table of transitions: go test -run TestDoc -update.
 //

@@ -28,7 +28,7 @@ var (
 	// ErrReplaceParked refuses to replace a PARKED job by one that waits for a time or shall start by one: it waits for a
 	// person, whose release starts it at once and for good.
 	ErrReplaceParked = errors.New("job: it is parked, and waits for no time")
-	// ErrHadRun refuses to replace a job that was handed out before.
+	// ErrHadRun refuses to replace a job that was handed out before, unless each such run was withdrawn.
 	ErrHadRun = errors.New("job: it had a run before")
 )
 

@@ -74,7 +74,7 @@ const (
 	EventPark
 	EventRetry
 	EventBuild   // a new build registers
-	EventReplace // a submit takes the place of a job that never had a run
+	EventReplace // a submit takes the place of a job that no worker has begun
 	EventUpdate
 	EventDelete
 	numberOfEvents

@@ -58,15 +58,15 @@ func (j *Job) HoldsKey(now time.Time) bool {
 	return held && (until.IsZero() || now.Before(until))
 }
 
-// Replace gives a job that never had a run what another submit asks for: all of spec but its id, and its digest, for a
+// Replace gives a job that no worker has begun what another submit asks for: all of spec but its id, and its digest, for a
 // repeat of the job's own submit is still one. The job keeps its place in the order of submission, and waits for its new
 // start, unless it waits for something else: a PARKED job stays so, and is replaced only by what may start whenever it is
 // released, for a release keeps neither start nor start_by. A READY one that may start at once keeps the time for
 // which it has been, and its place, if it stays in its lane. The retry policy's deadline counts from now. A job that was
-// handed out once is not replaced, even if it never arrived: that run may finish it still. Errors: ErrHadRun,
-// ErrReplaceParked, ErrIllegal.
+// handed out once is not replaced, even if it never arrived: that run may finish it still. One that an interrupt withdrew
+// cannot. Errors: ErrHadRun, ErrReplaceParked, ErrIllegal.
 func (j *Job) Replace(now time.Time, spec *Spec) (*Job, error) {
-	if j.State.Waiting() && j.RunCount > 0 {
+	if j.State.Waiting() && !j.untouched() {
 		return nil, ErrHadRun
 	}
 	if j.State == Parked && (spec.RunAt.After(now) || !spec.StartBy.IsZero()) {
@@ -87,6 +87,13 @@ func (j *Job) Replace(now time.Time, spec *Spec) (*Job, error) {
 			}
 		}
 	})
+}
+
+// untouched reports whether all runs of j, which has no live one, were withdrawn: no worker had named them, and none can
+// finish j by them any more.
+func (j *Job) untouched() bool {
+	touched := func(r Run) bool { return r.State != RunWithdrawn }
+	return int(j.RunCount) == len(j.History) && !slices.ContainsFunc(j.History, touched)
 }
 
 // SharesLane reports whether jobs of both specs wait in the same lane of their queue.

@@ -134,6 +134,9 @@ func TestReplace(t *testing.T) {
 		{"PARKED", parked, &whenever, Parked, 0, time.Time{}},
 		{"PARKED, a start that has passed", parked, &past, Parked, 0, time.Time{}},
 		{"reopened and never run", placed(cancelled), now, Ready, 5, t0},
+		{"withdrawn", m.interrupted(m.dispatch(m.ready()), LevelRetry), now, Ready, 0, hour},
+		{"withdrawn, until another time", m.interrupted(m.dispatch(m.ready()), LevelRetry), &later, Scheduled, 0, time.Time{}},
+		{"withdrawn and reopened", placed(must(t)(m.interrupted(m.dispatch(m.ready()), LevelCancel).Retry(t0))), now, Ready, 5, t0},
 	} {
 		next, err := c.job.Replace(hour, c.by)
 		if err != nil {
@@ -159,15 +162,31 @@ func TestReplace(t *testing.T) {
 			t.Errorf("%s: parked %d, its age counts from %v", c.name, next.ParkReason, next.EpochTime)
 		}
 	}
-	for _, s := range []*Spec{now, &later} {
+}
+
+// TestReplaceRefused: whom a submit leaves alone.
+func TestReplaceRefused(t *testing.T) {
+	m := made{t}
+	hour := at(time.Hour)
+	parked := must(t)(m.ready().Park(t0, By{Reason: "look"}))
+	by, later := spec(), spec()
+	by.StartBy, later.RunAt = at(2*time.Hour), at(3*time.Hour)
+	for _, s := range []*Spec{by, later} {
 		if _, err := parked.Replace(hour, s); !errors.Is(err, ErrReplaceParked) {
 			t.Errorf("a PARKED job by one with start_by %v and start %v: %v", s.StartBy, s.RunAt, err)
 		}
 	}
-	if _, err := must(t)(m.dispatch(m.ready()).Undeliver(t0, "gone")).Replace(hour, now); !errors.Is(err, ErrHadRun) {
-		t.Errorf("a job that was handed out: %v", err)
+	undelivered := must(t)(m.dispatch(m.ready()).Undeliver(t0, "gone"))
+	failed := must(t)(m.finish(m.running(), failure(Failure{})).Wake(hour))
+	for name, j := range map[string]*Job{
+		"handed out": undelivered, "handed out and then withdrawn": m.interrupted(m.dispatch(undelivered), LevelRetry),
+		"run": failed, "run and then withdrawn": m.interrupted(m.dispatch(failed), LevelRetry),
+	} {
+		if _, err := j.Replace(hour, spec()); !errors.Is(err, ErrHadRun) {
+			t.Errorf("a job that was %s: %v", name, err)
+		}
 	}
-	if _, err := m.interrupted(m.ready(), LevelCancel).Replace(hour, now); !errors.Is(err, ErrIllegal) {
+	if _, err := m.interrupted(m.ready(), LevelCancel).Replace(hour, spec()); !errors.Is(err, ErrIllegal) {
 		t.Errorf("a job that has ended: %v", err)
 	}
 }

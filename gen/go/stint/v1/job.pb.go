@@ -392,11 +392,11 @@ const (
 	OnConflict_ON_CONFLICT_RETURN_EXISTING OnConflict = 1
 	// It is refused UNIQUE_CONFLICT, with the holder's id and state.
 	OnConflict_ON_CONFLICT_REJECT OnConflict = 2
-	// It takes the place of a holder that waits and never had a run (SCHEDULED, READY or PARKED): the holder keeps its id, its
-	// place in the order of submission and the content that a repeat of its own id is compared by; all else is as asked
-	// here. The answer is REPLACED. A READY holder keeps its place in line unless priority, limits, fairness_key or start
-	// say otherwise. A PARKED one stays parked until RetryJobs starts it at once, so it is replaced only by a job without a
-	// start to come and without start_by. Any other holder is left alone: KEY_HELD.
+	// It takes the place of a holder that waits and never had a run but WITHDRAWN ones (SCHEDULED, READY or PARKED): the holder
+	// keeps its id, its place in the order of submission and the content that a repeat of its own id is compared by; all else
+	// is as asked here, also when it starts. The answer is REPLACED. A READY holder keeps its place in line unless priority,
+	// limits, fairness_key or start say otherwise. A PARKED one stays parked until RetryJobs starts it at once, so it is
+	// replaced only by a job without a start to come and without start_by. Any other holder is left alone: KEY_HELD.
 	OnConflict_ON_CONFLICT_REPLACE_PENDING OnConflict = 3
 )
 
