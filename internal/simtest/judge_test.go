@@ -164,12 +164,12 @@ func (w *witness) pushed(verdicts []*stintv1.Verdict) {
 }
 
 // raised judges the level that a run is told: it never falls, and a CANCEL that anybody was told of holds for every run.
-// Only what the worker has acknowledged need not be repeated.
+// Only what the worker has acknowledged need not be repeated: an answer may come behind a newer word than it was judged by.
 func (w *witness) raised(asked moment, r *lease, in *stintv1.Interrupt) {
-	if in == nil && r.acted > 0 && r.acted == r.told {
+	if in == nil && r.acted > 0 && r.acted >= r.told.by(asked) {
 		return
 	}
-	r.told = max(r.told, uint64(in.GetGeneration()))
+	r.told.hear(w.clock, uint64(in.GetGeneration()))
 	level := uint64(in.GetLevel())
 	if told := r.level.by(asked); level < told {
 		w.blame("run %d of job %s: its level fell from %d to %d", r.number, r.life.id, told, level)

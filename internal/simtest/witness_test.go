@@ -113,7 +113,7 @@ type lease struct {
 	ended    rising // 1: its worker was told that it is over
 	level    rising
 	acted    uint64 // the generation of its interrupt that its worker acknowledged last
-	told     uint64 // the generation that its worker was told last
+	told     rising // the generation that its worker was told last
 }
 
 // fault reports what must not be.
