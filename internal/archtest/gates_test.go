@@ -102,10 +102,9 @@ func callsFunction(s *source, name string) (calls bool) {
 	return calls
 }
 
-// stateChanges finds code outside package job that puts a job into a state of its own choice. Package event says where a job
-// stood, and never writes to one.
+// stateChanges finds code outside package job that puts a job into a state of its own choice.
 func stateChanges(s *source) []token.Pos {
-	if s.dir() == "internal/job" || s.dir() == "internal/event" || s.test() {
+	if s.dir() == "internal/job" || s.test() {
 		return nil
 	}
 	var found []token.Pos

@@ -107,9 +107,7 @@ func (d *differ) runs() {
 	case was.State.Live():
 		if ended := d.ended(was.Number); ended != nil {
 			if was.State == job.RunDispatched && !ended.AcceptTime.IsZero() {
-				d.run(RunAccepted, ended)
-				e := &d.to[len(d.to)-1]
-				e.State, e.RunState, e.Reason, e.Level, e.Source = job.Running, job.RunRunning, "", 0, 0
+				d.acceptedBefore(ended)
 			}
 			d.run(RunEnded, ended)
 		}
@@ -124,6 +122,14 @@ func (d *differ) runs() {
 			}
 		}
 	}
+}
+
+// acceptedBefore tells of the acceptance that the end of a run implies: the job was RUNNING then.
+func (d *differ) acceptedBefore(r *job.Run) {
+	d.to = append(d.to, Event{
+		Kind: RunAccepted, Time: d.base.Time, Queue: d.base.Queue, Job: d.base.Job, Labels: d.base.Labels, State: job.Running,
+		Run: r.Number, RunState: job.RunRunning, Worker: r.Worker, Instance: r.Instance,
+	})
 }
 
 // ended is the ended run of the number.

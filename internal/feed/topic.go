@@ -95,10 +95,7 @@ func (t *topic) after(c store.Cursor) []*Entry {
 
 func (t *topic) signal() {
 	for fo := range t.followers {
-		select {
-		case fo.wake <- struct{}{}:
-		default:
-		}
+		fo.signal()
 	}
 }
 
