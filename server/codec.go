@@ -43,12 +43,16 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// rawMessage is a message that is encoded already.
-type rawMessage []byte
+// rawMessage is a message that is encoded already, in parts that may be shared.
+type rawMessage [][]byte
 
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if raw, ok := v.(rawMessage); ok {
-		return mem.BufferSlice{mem.SliceBuffer(raw)}, nil
+		parts := make(mem.BufferSlice, len(raw))
+		for i, part := range raw {
+			parts[i] = mem.SliceBuffer(part)
+		}
+		return parts, nil
 	}
 	data, err := c.CodecV2.Marshal(v)
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"math"
 
 	"github.com/stintrun/stint/internal/store"
 )
@@ -15,28 +16,37 @@ type cursors struct {
 	id [4]byte
 }
 
-// cursorSize is how long a cursor is: the store's name, the batch, the index.
-const cursorSize = 4 + 8 + 4
-
 func newCursors(secret [32]byte) cursors {
 	mac := hmac.New(sha256.New, secret[:])
 	mac.Write([]byte("event cursors"))
 	return cursors{id: [4]byte(mac.Sum(nil))}
 }
 
-func (k cursors) write(c store.Cursor) string {
-	b := append(make([]byte, 0, cursorSize), k.id[:]...)
-	b = binary.BigEndian.AppendUint64(b, c.Batch)
-	b = binary.BigEndian.AppendUint32(b, c.Index)
-	return base64.RawURLEncoding.EncodeToString(b)
+func (k cursors) write(c store.Cursor) string { return string(k.append(nil, c)) }
+
+// append appends the cursor: the store's name, the batch, the index.
+func (k cursors) append(to []byte, c store.Cursor) []byte {
+	var room [len(k.id) + 2*binary.MaxVarintLen64]byte
+	b := append(room[:0], k.id[:]...)
+	b = binary.AppendUvarint(b, c.Batch)
+	b = binary.AppendUvarint(b, uint64(c.Index))
+	return base64.RawURLEncoding.AppendEncode(to, b)
 }
 
 // read reads a cursor; known is false if it is of another store.
 func (k cursors) read(text string) (c store.Cursor, known bool, err error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) != cursorSize {
-		return c, false, invalid("cursor", "is not a cursor that a server gave")
+	if err != nil || len(b) < len(k.id) {
+		return c, false, errCursor()
 	}
-	c = store.Cursor{Batch: binary.BigEndian.Uint64(b[4:]), Index: binary.BigEndian.Uint32(b[12:])}
-	return c, [4]byte(b) == k.id, nil
+	id, b := [4]byte(b), b[len(k.id):]
+	batch, n := binary.Uvarint(b)
+	index, m := binary.Uvarint(b[max(n, 0):])
+	c = store.Cursor{Batch: batch, Index: uint32(index)}
+	if n <= 0 || m <= 0 || n+m != len(b) || index > math.MaxUint32 {
+		return store.Cursor{}, false, errCursor()
+	}
+	return c, id == k.id, nil
 }
+
+func errCursor() error { return invalid("cursor", "is not a cursor that a server gave") }

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 	"github.com/stintrun/stint/internal/event"
@@ -30,13 +27,13 @@ const (
 	watchPaceMax = 200 * time.Millisecond
 	// watchPatience is how long a follower may take for a message.
 	watchPatience = 10 * time.Second
-	// watchBytes is how many bytes of events a message has at most, unless one is larger.
-	watchBytes = 64 << 10
+	// watchPart is the least size of a part of a message that is not copied together with others.
+	watchPart = 4 << 10
 )
 
 // WatchEvents sends what the feed hands out. Events were encoded by the feed, once for all followers.
 func (s *Server) WatchEvents(m *stintv1.WatchEventsRequest, stream grpc.ServerStreamingServer[stintv1.WatchEventsResponse]) error {
-	topic, keep, err := eventFilter(m.GetFilter())
+	topic, err := eventFilter(m.GetFilter())
 	if err != nil {
 		return err
 	}
@@ -45,7 +42,7 @@ func (s *Server) WatchEvents(m *stintv1.WatchEventsRequest, stream grpc.ServerSt
 	if err != nil {
 		return err
 	}
-	follower := s.feed.Follow(topic, from, goal, keep)
+	follower := s.feed.Follow(topic, from, goal)
 	defer follower.Close()
 	s.watchers.Add(1)
 	defer s.watchers.Add(-1)
@@ -81,15 +78,11 @@ func (s *Server) watchFrom(ctx context.Context, m *stintv1.WatchEventsRequest) (
 		return from, end, err
 	}
 	if known && m.GetCursor() != "" {
-		// In a look of its own: only now all that the other one saw is on disk.
-		viewErr := s.store.View(ctx, func(r store.Reader) error {
-			oldest, err = r.Events(from, 0, func(store.Cursor, *event.Event) bool { return false })
-			return nil
-		})
-		if viewErr != nil {
-			return from, end, viewErr
+		// Behind the look: all that it saw is on disk now.
+		oldest, err = s.store.Events(from, 0, func(store.Cursor, *event.Event) bool { return false })
+		if known = !errors.Is(err, store.ErrResync); known && err != nil {
+			return from, end, err
 		}
-		known = !errors.Is(err, store.ErrResync)
 	}
 	if !known {
 		return from, end, s.resync(oldest)
@@ -126,7 +119,7 @@ func (w *watcher) send(stream grpc.ServerStream) {
 func (w *watcher) watch(ctx context.Context) error {
 	for {
 		quiet, cancel := context.WithTimeout(ctx, watchQuiet)
-		entries, at, err := w.follower.Next(quiet)
+		got, at, err := w.follower.Next(quiet)
 		cancel()
 		if errors.Is(err, store.ErrResync) {
 			return w.s.resync(at)
@@ -134,18 +127,11 @@ func (w *watcher) watch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(entries) == 0 {
-			if err := w.put(ctx, nil, at, w.follower.Live()); err != nil {
-				return err
-			}
-			continue
+		if err := w.put(ctx, w.message(got, at)); err != nil {
+			return err
 		}
-		for len(entries) > 0 {
-			n, next := w.s.fit(entries, at)
-			if err := w.put(ctx, entries[:n], next, n == len(entries) && w.follower.Live()); err != nil {
-				return err
-			}
-			entries = entries[n:]
+		if got.N == 0 || !w.follower.Live() {
+			continue // who is behind has them gathered
 		}
 		if err := w.pause(ctx); err != nil {
 			return err
@@ -153,29 +139,29 @@ func (w *watcher) watch(ctx context.Context) error {
 	}
 }
 
-// fit tells how many of the entries go into a message, and the cursor behind it.
-func (s *Server) fit(entries []*feed.Entry, at store.Cursor) (n int, next store.Cursor) {
-	size := 0
-	for n < len(entries) {
-		size += len(s.feed.Encoded(entries[n]))
-		if n > 0 && size > watchBytes {
-			return n, entries[n-1].Next
+// message is a WatchEventsResponse.
+func (w *watcher) message(got feed.Batch, at store.Cursor) rawMessage {
+	var m rawMessage
+	var small []byte // of parts that are not worth a buffer each
+	for _, part := range got.Parts {
+		if len(part) < watchPart {
+			small = append(small, part...)
+			continue
 		}
-		n++
+		if len(small) > 0 {
+			m, small = append(m, small), nil
+		}
+		m = append(m, part)
 	}
-	return n, at
+	small = protowire.AppendString(protowire.AppendTag(small, 2, protowire.BytesType), w.s.cursors.write(at))
+	if w.follower.Live() {
+		small = protowire.AppendVarint(protowire.AppendTag(small, 3, protowire.VarintType), 1)
+	}
+	return append(m, small)
 }
 
 // put hands a message to the sender. One that hangs for too long is of a follower that is too slow.
-func (w *watcher) put(ctx context.Context, entries []*feed.Entry, at store.Cursor, live bool) error {
-	var m rawMessage
-	for _, e := range entries {
-		m = append(m, w.s.feed.Encoded(e)...)
-	}
-	m = protowire.AppendString(protowire.AppendTag(m, 2, protowire.BytesType), w.s.cursors.write(at))
-	if live {
-		m = protowire.AppendVarint(protowire.AppendTag(m, 3, protowire.VarintType), 1)
-	}
+func (w *watcher) put(ctx context.Context, m rawMessage) error {
 	patience := time.NewTimer(watchPatience)
 	defer patience.Stop()
 	select {
@@ -192,13 +178,9 @@ func (w *watcher) put(ctx context.Context, entries []*feed.Entry, at store.Curso
 	}
 }
 
-// pause lets events gather; who is behind has them gathered.
+// pause lets events gather.
 func (w *watcher) pause(ctx context.Context) error {
-	least := watchPace
-	if w.follower.Live() {
-		least = min(max(watchPace, time.Duration(w.s.watchers.Load())*watchShare), watchPaceMax)
-	}
-	pace := time.NewTimer(least)
+	pace := time.NewTimer(min(max(watchPace, time.Duration(w.s.watchers.Load())*watchShare), watchPaceMax))
 	defer pace.Stop()
 	select {
 	case <-pace.C:
@@ -210,72 +192,29 @@ func (w *watcher) pause(ctx context.Context) error {
 	}
 }
 
-// encodeEvent makes a field of a WatchEventsResponse of an event.
-func (s *Server) encodeEvent(e *feed.Entry) []byte {
-	m := s.wireEvent(e.Next, &e.Event)
-	size := proto.Size(m)
-	b := make([]byte, 0, size+8)
-	b = protowire.AppendVarint(protowire.AppendTag(b, 1, protowire.BytesType), uint64(size))
-	b, err := proto.MarshalOptions{}.MarshalAppend(b, m)
-	if err != nil {
-		s.log.Error("could not encode an event", "error", err)
-		return nil
-	}
-	return b
-}
-
-func (s *Server) wireEvent(next store.Cursor, e *event.Event) *stintv1.Event {
-	m := &stintv1.Event{
-		Cursor: s.cursors.write(next), Time: timestamppb.New(e.Time), Kind: stintv1.EventKind(e.Kind), Queue: e.Queue,
-		JobState: stintv1.JobState(e.State), Run: e.Run, RunState: stintv1.RunState(e.RunState), Worker: e.Worker,
-		Level: stintv1.InterruptLevel(e.Level), Source: stintv1.InterruptSource(e.Source),
-		Reason: e.Reason, Requester: e.Who, Limit: e.Limit, Key: e.Key, Until: wireTime(e.Until),
-	}
-	if e.Job != (job.ID{}) {
-		m.JobId = e.Job.String()
-	}
-	if e.Instance != (job.ID{}) {
-		m.InstanceId = e.Instance.String()
-	}
-	return m
-}
-
-// eventFilter is the topic that a filter asks for, and which of its events.
-func eventFilter(m *stintv1.EventFilter) (topic feed.Topic, keep func(*event.Event) bool, err error) {
+// eventFilter is the topic that a filter asks for.
+func eventFilter(m *stintv1.EventFilter) (topic feed.Topic, err error) {
 	queue := parsePattern(m.GetQueue())
 	topic = feed.Topic{Queue: queue.name, Prefix: queue.prefix}
 	if err := checkEventFilter(m); err != nil {
-		return topic, nil, err
+		return topic, err
 	}
-	var kinds [256]bool
+	var kinds []event.Kind
 	for _, k := range m.GetKinds() {
-		kinds[k] = true
+		kinds = append(kinds, event.Kind(k))
 	}
 	var labels []uint64
 	for key, value := range m.GetLabels() {
 		labels = append(labels, event.LabelHash(key, value))
 	}
-	if len(m.GetJobIds()) > 0 {
-		ids := make([]job.ID, len(m.GetJobIds()))
-		for i, text := range m.GetJobIds() {
-			if ids[i], err = parseID(fmt.Sprintf("filter.job_ids[%d]", i), text); err != nil {
-				return topic, nil, err
-			}
-			if ids[i] == (job.ID{}) {
-				return topic, nil, invalid(fmt.Sprintf("filter.job_ids[%d]", i), "no job has this id")
-			}
+	ids := make([]job.ID, len(m.GetJobIds()))
+	for i, text := range m.GetJobIds() {
+		if ids[i], err = parseID(fmt.Sprintf("filter.job_ids[%d]", i), text); err != nil {
+			return topic, err
 		}
-		topic = feed.OfJobs(ids)
+		if ids[i] == (job.ID{}) {
+			return topic, invalid(fmt.Sprintf("filter.job_ids[%d]", i), "no job has this id")
+		}
 	}
-	return topic, func(e *event.Event) bool {
-		if len(m.GetKinds()) > 0 && !kinds[e.Kind] || topic.Jobs != "" && !queue.matches(e.Queue) {
-			return false
-		}
-		for _, h := range labels {
-			if _, has := slices.BinarySearch(e.Labels, h); !has {
-				return false
-			}
-		}
-		return true
-	}, nil
+	return topic.OfKinds(kinds...).OfLabels(labels...).OfJobs(ids), nil
 }

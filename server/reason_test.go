@@ -239,7 +239,7 @@ var reasons = map[stintv1.Reason]struct {
 	stintv1.Reason_REASON_RESYNC: {
 		want: said{code: codes.OutOfRange, field: "cursor"},
 		provoke: func(r *rig) said {
-			return ofCall(r.watchError(&stintv1.WatchEventsRequest{Cursor: strings.Repeat("A", 22)}))
+			return ofCall(r.watchError(&stintv1.WatchEventsRequest{Cursor: strings.Repeat("A", 8)}))
 		},
 	},
 	stintv1.Reason_REASON_SLOW_CONSUMER: {

@@ -122,7 +122,7 @@ func New(st store.Store, d *dispatch.Dispatcher, cfg Config, log *slog.Logger) (
 		stopped:  make(chan struct{}),
 		cursors:  newCursors(st.Secret()),
 	}
-	s.feed = feed.New(st, s.encodeEvent)
+	s.feed = feed.New(st, s.newEventEncoder)
 	s.grpc = grpc.NewServer(s.options()...)
 	stintv1.RegisterEventServiceServer(s.grpc, s)
 	stintv1.RegisterJobServiceServer(s.grpc, s)

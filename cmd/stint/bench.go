@@ -30,8 +30,10 @@ Scenarios, all by default:
 
 With --backlog N it also measures what N waiting jobs cost: memory, drain rate, time to start. With --blocked N it measures,
 in as many pairs as there are runs, what N jobs that wait for a full key of a limit cost those of another key behind them.
-With --events N
-it measures how far behind followers of N events a second are, over a kill of the server, and whether each has had every event once.
+With --events N it measures how far behind followers of N events a second are, over a kill of the server, and whether each has
+had every event once. With --watchers N so many follow while the scenarios run: what they cost is in the figures, and how many
+events each had is told.
+
 It ends with 1 if any job was refused, lost, or finished other than once.
 
 A running server is used only if --server is on the command line. Its finished jobs then stay there.`,
@@ -65,7 +67,8 @@ A running server is used only if --server is on the command line. Its finished j
 	flags.IntVar(&c.Keys, "keys", 1000, "keys of each limit")
 	flags.IntVar(&c.Backlog, "backlog", 0, "also measure with so many jobs waiting")
 	flags.IntVar(&c.Events, "events", 0, "also measure the followers of so many events a second; a tenth as many follow")
-	flags.IntVar(&c.Watchers, "watchers", 0, "followers of all events while the scenarios run")
+	flags.IntVar(&c.Watchers, "watchers", 0, "followers of all events while the scenarios run, over a connection each")
+	flags.BoolVar(&c.WatchEnds, "watch-ends", false, "the followers want the ends of jobs only")
 	flags.IntVar(&c.Blocked, "blocked", 0, "also measure behind so many jobs that wait for a full key")
 	return cmd
 }

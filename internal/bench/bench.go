@@ -61,9 +61,13 @@ func repeat(ctx context.Context, c Config, s scenario) ([]Result, error) {
 	if c.Jobs > 0 {
 		jobs = c.Jobs
 	}
-	samples, err := withTarget(ctx, c, func(t *target) ([]sample, error) {
-		var all []sample
-		defer t.watch(ctx, c.Watchers)()
+	samples, err := withTarget(ctx, c, func(t *target) (all []sample, err error) {
+		if c.Watchers > 0 {
+			if err := t.watch(ctx, c.Watchers, c.WatchEnds); err != nil {
+				return nil, err
+			}
+			defer func() { err = errors.Join(err, t.watched.close()) }()
+		}
 		for i := range c.Runs {
 			c.Note(fmt.Sprintf("%s: run %d of %d", s.name, i+1, c.Runs))
 			one, err := s.run(ctx, t, c, jobs)
@@ -118,6 +122,9 @@ func resultOf(name string, group []sample) Result {
 		r.first = errors.Join(r.first, s.first)
 		if s.latency != nil {
 			latencies = append(latencies, *s.latency)
+		}
+		if s.watched != nil && (r.Watched == nil || s.watched.BehindSeconds > r.Watched.BehindSeconds) {
+			r.Watched = s.watched
 		}
 	}
 	r.Rate, r.LeastRate, r.MostRate = median(rates), slices.Min(rates), slices.Max(rates)

@@ -56,8 +56,9 @@ type Config struct {
 	// Events is the rate of events, at least 1,000 a second, at which followers are measured: a tenth as many follow. Zero
 	// leaves that scenario out.
 	Events int
-	// Watchers is how many follow all events while the scenarios run.
-	Watchers int
+	// Watchers is how many follow events while the scenarios run, over a connection each: all events, or the ends of jobs alone.
+	Watchers  int
+	WatchEnds bool
 	// Version is the version of stint to report.
 	Version string
 	// Note is told what is being done, for people; nil means nobody.

@@ -36,7 +36,7 @@ func interrupt(ctx context.Context, t *target, c Config, jobs int) ([]sample, er
 	if err := l.recorded.wait(l.ctx, jobs); err != nil {
 		return l.failed(Interrupt, err)
 	}
-	s := m.stop(Interrupt, jobs)
+	s := m.stop(l.ctx, Interrupt, jobs)
 	q := d.quantiles()
 	s.latency = &q
 	return l.settle(s)

@@ -77,7 +77,7 @@ func latency(ctx context.Context, t *target, c Config, jobs int) ([]sample, erro
 			return l.failed(Latency, err)
 		}
 	}
-	s := m.stop(Latency, jobs)
+	s := m.stop(l.ctx, Latency, jobs)
 	q := d.quantiles()
 	s.latency = &q
 	return l.settle(s)

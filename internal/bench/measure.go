@@ -1,22 +1,28 @@
 package bench
 
 import (
+	"context"
 	"slices"
 	"time"
 )
 
 // meter is a measurement that has begun.
 type meter struct {
+	target         *target
 	pid            int
 	begin          time.Time
 	server, client time.Duration
 	serverKnown    bool
 	clientKnown    bool
+	events         int64 // that followers have had
 }
 
 // meter begins a measurement of the load's target.
 func (t *target) meter() meter {
-	m := meter{pid: t.pid()}
+	m := meter{target: t, pid: t.pid()}
+	if t.watched != nil {
+		m.events = t.watched.total()
+	}
 	m.server, m.serverKnown = m.serverCPU()
 	own, err := ownCPU()
 	m.client, m.clientKnown = own, err == nil
@@ -42,11 +48,22 @@ type sample struct {
 	faults  int
 	first   error // the first few of them
 	latency *Quantiles
+	watched *Watched
 }
 
-// stop ends the measurement: so many jobs were brought to the end that counts.
-func (m meter) stop(name string, jobs int) sample {
+// stop ends the measurement: so many jobs were brought to the end that counts. What followers cost after that is counted too.
+func (m meter) stop(ctx context.Context, name string, jobs int) sample {
 	s := sample{name: name, jobs: jobs, wall: time.Since(m.begin)}
+	if w := m.target.watched; w != nil {
+		if err := w.catchUp(ctx); err != nil {
+			s.faults, s.first = 1, err
+		}
+		n := len(w.conns)
+		s.watched = &Watched{
+			Followers: n, EventsPerJob: float64(w.total()-m.events) / float64(n*jobs),
+			BehindSeconds: (time.Since(m.begin) - s.wall).Round(time.Millisecond).Seconds(),
+		}
+	}
 	if now, ok := m.serverCPU(); ok && m.serverKnown {
 		used := now - m.server
 		s.server = &used

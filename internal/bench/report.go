@@ -44,6 +44,8 @@ type Result struct {
 	WallSeconds float64 `json:"wall_s"`
 	// Latency is the time from when a job was due to be sent until a worker had it, in ms; nil if it was not measured.
 	Latency *Quantiles `json:"latency_ms,omitempty"`
+	// Watched is what followers of all events had; nil if nobody followed.
+	Watched *Watched `json:"watched,omitempty"`
 	// Faults is how many jobs of all runs did not go as they must.
 	Faults int `json:"errors"`
 
@@ -113,6 +115,12 @@ func (r Report) WriteTable(w io.Writer) error {
 			}
 			fmt.Fprintf(w, "\n%s at %d jobs/s, ms: p50 %.2f, p90 %.2f, p99 %.2f, p99.9 %.2f, max %.2f\n",
 				what, latencyRate, q.P50, q.P90, q.P99, q.P999, q.Max)
+		}
+	}
+	for _, s := range r.Results {
+		if f := s.Watched; f != nil {
+			fmt.Fprintf(w, "\n%s: %d followers had %.1f events a job each, the last of them %.2f s behind\n",
+				s.Name, f.Followers, f.EventsPerJob, f.BehindSeconds)
 		}
 	}
 	if r.Backlog != nil {

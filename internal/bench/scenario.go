@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -57,7 +58,7 @@ func submitThenDrain(ctx context.Context, t *target, c Config, s shape, jobs int
 	if err := l.created.wait(l.ctx, jobs); err != nil {
 		return l.failed(prefix+Submit, err)
 	}
-	submitted := m.stop(prefix+Submit, jobs)
+	submitted := m.stop(l.ctx, prefix+Submit, jobs)
 	if err := l.openWorkers(); err != nil {
 		return l.failed(prefix+"drain", err)
 	}
@@ -66,7 +67,7 @@ func submitThenDrain(ctx context.Context, t *target, c Config, s shape, jobs int
 	if err := l.recorded.wait(l.ctx, jobs); err != nil {
 		return l.failed(prefix+"drain", err)
 	}
-	drained := m.stop(prefix+"drain", jobs)
+	drained := m.stop(l.ctx, prefix+"drain", jobs)
 	return l.settle(submitted, drained)
 }
 
@@ -86,7 +87,7 @@ func life(ctx context.Context, t *target, c Config, s shape, jobs int, prefix st
 	if err := l.recorded.wait(l.ctx, jobs); err != nil {
 		return l.failed(prefix+Life, err)
 	}
-	return l.settle(m.stop(prefix+Life, jobs))
+	return l.settle(m.stop(l.ctx, prefix+Life, jobs))
 }
 
 // unary measures submit and work by unary calls.
@@ -98,13 +99,13 @@ func unary(ctx context.Context, t *target, c Config, jobs int) ([]sample, error)
 	if err := l.created.wait(l.ctx, jobs); err != nil {
 		return l.failed("unary-submit", err)
 	}
-	submitted := m.stop("unary-submit", jobs)
+	submitted := m.stop(l.ctx, "unary-submit", jobs)
 	m = t.meter()
 	l.workUnary(unaryCallers)
 	if err := l.recorded.wait(l.ctx, jobs); err != nil {
 		return l.failed("unary-drain", err)
 	}
-	return l.settle(submitted, m.stop("unary-drain", jobs))
+	return l.settle(submitted, m.stop(l.ctx, "unary-drain", jobs))
 }
 
 // settle ends a run that came to its end: the workers drain, and every job is accounted for.
@@ -114,7 +115,7 @@ func (l *load) settle(samples ...sample) ([]sample, error) {
 	}
 	faults, first := l.audit(len(l.jobs), int(l.recorded.n.Load()))
 	last := &samples[len(samples)-1]
-	last.faults, last.first = faults, first
+	last.faults, last.first = last.faults+faults, errors.Join(last.first, first)
 	return samples, nil
 }
 

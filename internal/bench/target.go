@@ -18,9 +18,11 @@ import (
 type target struct {
 	server  *child.Server // nil: somebody else's
 	config  child.Config
+	addr    string
 	conns   []*grpc.ClientConn
 	jobs    stintv1.JobServiceClient
 	workers stintv1.WorkerServiceClient
+	watched *watchers // nil: nobody follows
 }
 
 // openTarget connects to the configured server, or starts one with a fresh store. The caller ends it with close.
@@ -71,6 +73,7 @@ func (t *target) start(ctx context.Context) error {
 }
 
 func (t *target) dial(addr string) error {
+	t.addr = addr
 	for range 2 {
 		conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {

@@ -44,6 +44,11 @@ type benchReport struct {
 			P999 float64 `json:"p99_9"`
 			Max  float64 `json:"max"`
 		} `json:"latency_ms"`
+		Watched *struct {
+			Followers    int     `json:"followers"`
+			EventsPerJob float64 `json:"events_per_job"`
+			Behind       float64 `json:"behind_s"`
+		} `json:"watched"`
 		Errors int `json:"errors"`
 	} `json:"results"`
 	Blocked struct {
@@ -90,6 +95,24 @@ func TestBenchEvents(t *testing.T) {
 	if e.Events < 5000 || e.Rate <= 0 || e.Queues != 10 || e.Followers != 100 || e.Unfiltered != 5 || e.Lag["p50"] <= 0 || e.Lag["p99"] < e.Lag["p50"] ||
 		e.Stopped != 10 || e.Cut != 10 || e.Wrong != 0 || e.IdleRSS <= 0 || e.RSS <= 0 {
 		t.Errorf("events: %+v", e)
+	}
+}
+
+// TestBenchWatchers: followers of all events have the five of each life, those of ends one.
+func TestBenchWatchers(t *testing.T) {
+	t.Parallel()
+	for flags, want := range map[string]float64{"--watchers=3": 5, "--watchers=3 --watch-ends": 1} {
+		cmd := stint(t, append([]string{"bench", "life", "--jobs", "5000", "--runs", "1", "-o", "json"}, strings.Fields(flags)...)...)
+		cmd.Dir = t.TempDir()
+		r := run(t, cmd)
+		var report benchReport
+		if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || r.code != 0 {
+			t.Fatalf("bench ended with %d, %v: %s%s", r.code, err, r.stdout, r.stderr)
+		}
+		w := report.Results[0].Watched
+		if w == nil || w.Followers != 3 || w.EventsPerJob < want || w.EventsPerJob > want+0.01 || w.Behind < 0 {
+			t.Errorf("%s: %+v", flags, w)
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ func (d *Dispatcher) note(kind event.Kind, w *worker, reason, who string) {
 	if d.closed {
 		return
 	}
-	d.notes = append(d.notes, event.Event{Kind: kind, Worker: w.info.Worker, Instance: w.instance, Reason: reason, Who: who})
+	d.notes = append(d.notes, event.Event{Shape: event.Shape{Kind: kind, Worker: w.info.Worker, Instance: w.instance}, Reason: reason, Who: who})
 	d.poke()
 }
 

@@ -55,22 +55,27 @@ const (
 // Event is a transition of a job, a run, an interrupt, a queue, a limit, a gate, a worker or a zombie. Fields that do not
 // concern its kind are zero. Texts are cut to TextMax bytes.
 type Event struct {
-	Kind     Kind
-	Time     time.Time
-	Queue    string
-	Job      job.ID
-	State    job.State // of the job, after it
-	Run      uint32
-	RunState job.RunState // of the run, after it
-	Worker   string       // the worker's name
-	Instance job.ID       // the worker process
-	Level    job.Level    // of the interrupt
-	Source   job.Source   // of the interrupt
+	Shape
+	Time time.Time
+	Job  job.ID
 	// Reason is why: what somebody said, or a failure's message. Who is who asked for it.
 	Reason, Who string
-	Limit, Key  string    // the limit, and the gate's key
 	Until       time.Time // until when it is delayed or closed; zero: not known
 	Labels      []uint64  // of the job, by LabelHash, ascending
+}
+
+// Shape is what many events have in common: where they are kept or sent, it is written once for several.
+type Shape struct {
+	Kind       Kind
+	Queue      string
+	State      job.State // of the job, after it
+	Run        uint32
+	RunState   job.RunState // of the run, after it
+	Worker     string       // the worker's name
+	Instance   job.ID       // the worker process
+	Level      job.Level    // of the interrupt
+	Source     job.Source   // of the interrupt
+	Limit, Key string       // the limit, and the gate's key
 }
 
 // TextMax bounds an event's texts.

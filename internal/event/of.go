@@ -12,13 +12,13 @@ func Of(to []Event, was, now *job.Job, at time.Time) []Event {
 	d := differ{was: was, now: now, to: to}
 	switch {
 	case was == nil:
-		d.base = Event{Time: at, Queue: now.Spec.Queue, Job: now.Spec.ID, State: now.State, Labels: hashes(now.Spec)}
+		d.base = Event{Shape: Shape{Queue: now.Spec.Queue, State: now.State}, Time: at, Job: now.Spec.ID, Labels: hashes(now.Spec)}
 		d.add(JobSubmitted, func(e *Event) { e.Until = now.DueTime })
 	case now == nil:
-		d.base = Event{Time: at, Queue: was.Spec.Queue, Job: was.Spec.ID, Labels: hashes(was.Spec)}
+		d.base = Event{Shape: Shape{Queue: was.Spec.Queue}, Time: at, Job: was.Spec.ID, Labels: hashes(was.Spec)}
 		d.add(JobDeleted, nil)
 	default:
-		d.base = Event{Time: at, Queue: now.Spec.Queue, Job: now.Spec.ID, State: now.State, Labels: hashes(now.Spec)}
+		d.base = Event{Shape: Shape{Queue: now.Spec.Queue, State: now.State}, Time: at, Job: now.Spec.ID, Labels: hashes(now.Spec)}
 		d.diff()
 	}
 	return d.to
@@ -126,10 +126,11 @@ func (d *differ) runs() {
 
 // acceptedBefore tells of the acceptance that the end of a run implies: the job was RUNNING then.
 func (d *differ) acceptedBefore(r *job.Run) {
-	d.to = append(d.to, Event{
-		Kind: RunAccepted, Time: d.base.Time, Queue: d.base.Queue, Job: d.base.Job, Labels: d.base.Labels, State: job.Running,
-		Run: r.Number, RunState: job.RunRunning, Worker: r.Worker, Instance: r.Instance,
-	})
+	e := d.base
+	e.Shape = Shape{
+		Kind: RunAccepted, Queue: e.Queue, State: job.Running, Run: r.Number, RunState: job.RunRunning, Worker: r.Worker, Instance: r.Instance,
+	}
+	d.to = append(d.to, e)
 }
 
 // ended is the ended run of the number.

@@ -1,9 +1,9 @@
 // Package feed hands the events of a store to those who follow them.
 //
-// While anybody follows, one reader goes through the log and takes each event apart once. Followers that ask for the same (a
-// queue, some jobs, a pattern of queues) share a topic, which remembers the latest events for them. So an event costs what
-// the topics cost that it concerns, however many follow. A follower that is behind what its topic remembers reads the log
-// itself until it is not.
+// While anybody follows, one reader goes through the log and encodes each event that somebody wants, once. Followers that ask
+// for the same share a topic, which remembers the latest events for them, as they are sent. So an event costs what the topics
+// cost that it concerns, however many follow. A follower that is behind what its topic remembers reads the log itself until it
+// is not.
 package feed
 
 import (
@@ -17,47 +17,46 @@ import (
 
 // They are variables only for tests, which make rare paths frequent.
 var (
-	// topicMax is how many events a topic remembers, and rememberMax of how many events back all of them do.
-	topicMax    = 8192
-	rememberMax = 32 << 10
-	// pageMax is how many events are taken from the log, or handed out, at once.
-	pageMax = 1000
+	// rememberMax is how many bytes of events all topics together remember.
+	rememberMax = 16 << 20
+	// pageMax is how many events the reader takes from the log at once.
+	pageMax = 4000
+	// chunkMax is how many events are handed out at once, and chunkBytes how many bytes, but for the last of them.
+	chunkMax   = 1000
+	chunkBytes = 64 << 10
 	// scanMax is how many events one look at the log passes.
 	scanMax = 10_000
-	// behindMax is how many events one that reads the log itself gets at once: they are its own.
-	behindMax = 250
 )
 
-const (
-	// readersMax is how many followers read the log at the same time, so that those that are behind leave time to the others.
-	readersMax = 2
-)
+// readersMax is how many followers read the log at the same time, so that those that are behind leave time to the others.
+const readersMax = 2
 
-// Entry is an event and the cursor behind it. Entries are shared and read-only.
-type Entry struct {
-	Next  store.Cursor
-	Event event.Event
+// Encode appends an event, and the cursor behind it, in the form in which it is sent. It is called on one goroutine at a time.
+type Encode func(to []byte, next store.Cursor, e *event.Event) []byte
 
-	once    sync.Once
-	encoded []byte
+// Batch is some events in the form in which they are sent, in parts that are shared and read-only.
+type Batch struct {
+	Parts [][]byte
+	N     int
 }
 
 // Feed hands out events. Make one with New; Close it before its store.
 type Feed struct {
 	store   store.Store
-	encode  func(*Entry) []byte
+	encode  Encode
 	ctx     context.Context
 	cancel  context.CancelFunc
 	reading sync.WaitGroup
-	readers chan struct{} // tokens of followers that read the log
+	readers chan Encode // for followers that read the log, as long as they do
 
 	mu      sync.Mutex
 	topics  index
 	looking bool                   // the reader is at work
 	next    store.Cursor           // where it goes on from; zero: it has not begun
 	page    []seen                 // of the reader
+	size    int                    // of the page before, as it is sent
 	marks   []mark                 // of the pages that topics remember
-	since   int                    // events of those
+	since   int                    // bytes of those
 	err     error                  // why it ended
 	unlive  map[*Follower]struct{} // that wait to be told that they are live
 }
@@ -68,15 +67,18 @@ type seen struct {
 	event event.Event
 }
 
-// mark is where a page of so many events ended.
+// mark is where a page ended of which topics took so many bytes.
 type mark struct {
 	at store.Cursor
 	n  int
 }
 
-// New returns a feed of the store. Encode makes the form in which an event is sent; it is called once for each event that is.
-func New(s store.Store, encode func(*Entry) []byte) *Feed {
-	f := &Feed{store: s, encode: encode, topics: newIndex(), unlive: map[*Follower]struct{}{}, readers: make(chan struct{}, readersMax)}
+// New returns a feed of the store.
+func New(s store.Store, encoder func() Encode) *Feed {
+	f := &Feed{store: s, encode: encoder(), topics: newIndex(), unlive: map[*Follower]struct{}{}, readers: make(chan Encode, readersMax)}
+	for range readersMax {
+		f.readers <- encoder()
+	}
 	f.ctx, f.cancel = context.WithCancel(context.Background()) //nolint:forbidigo // it begins here and ends with Close
 	return f
 }
@@ -87,12 +89,6 @@ func (f *Feed) Close() {
 	f.cancel()
 	f.mu.Unlock()
 	f.reading.Wait()
-}
-
-// Encoded is the form in which the entry is sent.
-func (f *Feed) Encoded(e *Entry) []byte {
-	e.once.Do(func() { e.encoded = f.encode(e) })
-	return e.encoded
 }
 
 // start has the reader begin at the present end of the log, if it is not at work.
@@ -141,7 +137,7 @@ func (f *Feed) begin(at store.Cursor) {
 	defer f.mu.Unlock()
 	f.next, f.marks, f.since = at, nil, 0
 	f.topics.each(func(t *topic) {
-		t.begin, t.entries = at, nil
+		t.begin, t.chunks = at, nil
 		t.signal()
 	})
 }
@@ -160,42 +156,53 @@ func (f *Feed) unneeded() bool {
 // look reads a page of what is new and hands it to the topics.
 func (f *Feed) look(from store.Cursor) (next store.Cursor, err error) {
 	page := f.page[:0]
-	viewErr := f.store.View(f.ctx, func(r store.Reader) error {
-		page = page[:0]
-		next, err = r.Events(from, pageMax, func(at store.Cursor, e *event.Event) bool {
-			page = append(page, seen{at, *e})
-			return true
-		})
-		return nil
+	next, err = f.store.Events(from, pageMax, func(at store.Cursor, e *event.Event) bool {
+		page = append(page, seen{at, *e})
+		return true
 	})
-	if err := errors.Join(viewErr, err); err != nil {
+	if err != nil {
 		return next, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.page, f.next = page, next
-	touched := map[*topic]struct{}{}
-	for i := range page {
-		var shared *Entry
-		f.topics.concerned(&page[i].event, func(t *topic) {
-			if shared == nil {
-				shared = &Entry{Next: page[i].next, Event: page[i].event}
-			}
-			t.add(shared)
-			touched[t] = struct{}{}
-		})
-	}
-	for t := range touched {
-		t.signal()
-	}
+	f.age(next, f.handOut(page))
 	for fo := range f.unlive {
 		if !next.Before(fo.goal) {
 			delete(f.unlive, fo)
 			fo.signal()
 		}
 	}
-	f.age(next, len(page))
 	return next, nil
+}
+
+// handOut adds a page to the topics and returns how many bytes they took. Each event that concerns anybody is encoded once.
+func (f *Feed) handOut(page []seen) (taken int) {
+	sent := make([]byte, 0, f.size)
+	var touched, concerned []*topic
+	for i := range page {
+		e := &page[i]
+		if concerned = f.topics.concerned(concerned[:0], &e.event); len(concerned) == 0 {
+			continue
+		}
+		from := len(sent)
+		sent = f.encode(sent, e.next, &e.event)
+		for _, t := range concerned {
+			if !t.touched {
+				t.touched, touched = true, append(touched, t)
+			}
+			if t.add(e.next, sent, from); t.size() >= chunkBytes || t.open.n == chunkMax {
+				taken += t.seal(sent)
+			}
+		}
+	}
+	for _, t := range touched {
+		taken += t.seal(sent)
+		t.touched = false
+		t.signal()
+	}
+	f.size = len(sent)
+	return taken
 }
 
 // age has the topics forget what is too far back, now and then.

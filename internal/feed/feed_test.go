@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"encoding/binary"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -25,6 +26,25 @@ type rig struct {
 	ids   uint32
 }
 
+// encode writes a cursor alone.
+func encode(to []byte, next store.Cursor, _ *event.Event) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(to, next.Batch), next.Index)
+}
+
+// cursors are those of a batch.
+func cursors(t *testing.T, got Batch) (all []store.Cursor) {
+	t.Helper()
+	for _, part := range got.Parts {
+		for ; len(part) > 0; part = part[12:] {
+			all = append(all, store.Cursor{Batch: binary.BigEndian.Uint64(part), Index: binary.BigEndian.Uint32(part[8:])})
+		}
+	}
+	if len(all) != got.N || got.N > chunkMax || 12*(got.N-1) >= chunkBytes {
+		t.Errorf("a batch of %d events has %d", got.N, len(all))
+	}
+	return all
+}
+
 func inBubble(t *testing.T, test func(*rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -32,7 +52,7 @@ func inBubble(t *testing.T, test func(*rig)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := &rig{t: t, ctx: t.Context(), store: s, feed: New(s, func(e *Entry) []byte { return []byte(e.Event.Queue) })}
+		r := &rig{t: t, ctx: t.Context(), store: s, feed: New(s, func() Encode { return encode })}
 		test(r)
 		r.feed.Close()
 		if err := s.Close(); err != nil {
@@ -51,6 +71,9 @@ func (r *rig) submit(queue string, n int) (ids []job.ID) {
 		for range n {
 			r.ids++
 			s := &job.Spec{Queue: queue, Priority: job.Normal}
+			if r.ids%3 == 0 {
+				s.Labels = map[string]string{"colour": "red", "size": "l"}
+			}
 			s.ID[0], s.ID[1], s.ID[2] = byte(r.ids), byte(r.ids>>8), byte(r.ids>>16)
 			ids = append(ids, s.ID)
 			if err := tx.Put(store.Change{New: job.New(s, tx.Now())}); err != nil {
@@ -69,30 +92,22 @@ func (r *rig) submit(queue string, n int) (ids []job.ID) {
 func (r *rig) log(name Topic) (all []store.Cursor) {
 	t := newIndex()
 	topic := t.topic(name, store.Cursor{})
-	r.view(func(v store.Reader) error {
-		_, err := v.Events(store.Cursor{}, 1<<30, func(at store.Cursor, e *event.Event) bool {
-			if topic.concerns(e) {
-				all = append(all, at)
-			}
-			return true
-		})
-		return err
+	_, err := r.store.Events(store.Cursor{}, 1<<30, func(at store.Cursor, e *event.Event) bool {
+		if topic.concerns(e) {
+			all = append(all, at)
+		}
+		return true
 	})
-	return all
-}
-
-func (r *rig) view(fn func(store.Reader) error) {
-	r.t.Helper()
-	if err := r.store.View(r.ctx, fn); err != nil {
+	if err != nil {
 		r.t.Fatal(err)
 	}
+	return all
 }
 
 // TestFollow: followers of any topic, from any place, as fast or slow as they are, get each event once and in order, from
 // what topics remember and from the log, while others come and go.
 func TestFollow(t *testing.T) {
-	defer func(a, b, c, d int) { topicMax, rememberMax, pageMax, scanMax = a, b, c, d }(topicMax, rememberMax, pageMax, scanMax)
-	topicMax, rememberMax, pageMax, scanMax = 16, 64, 5, 30
+	defer small()()
 	for seed := range uint64(20) {
 		inBubble(t, func(r *rig) { r.play(rand.New(rand.NewPCG(seed, 1))) }) //nolint:gosec // a test's dice
 	}
@@ -101,7 +116,16 @@ func TestFollow(t *testing.T) {
 func (r *rig) play(d *rand.Rand) {
 	queues := []string{"a", "b", "b/c", "quiet"}
 	ids := r.submit("a", 3)
-	topics := []Topic{{Prefix: true}, {Queue: "a"}, {Queue: "b", Prefix: true}, {Queue: "quiet"}, {Queue: "none"}, OfJobs(ids[:2])}
+	topics := []Topic{
+		{Prefix: true},
+		{Queue: "a"},
+		{Queue: "b", Prefix: true},
+		{Queue: "quiet"},
+		{Queue: "none"},
+		Topic{Prefix: true}.OfJobs(ids[:2]),
+		Topic{Queue: "a"}.OfKinds(event.JobSubmitted),
+		Topic{Prefix: true}.OfLabels(event.LabelHash("size", "l"), event.LabelHash("colour", "red")),
+	}
 	ctx, leave := context.WithCancel(r.ctx)
 	type had struct {
 		topic Topic
@@ -112,20 +136,18 @@ func (r *rig) play(d *rand.Rand) {
 	join := func() {
 		h := &had{topic: topics[d.IntN(len(topics))], done: make(chan struct{})}
 		all = append(all, h)
-		f := r.feed.Follow(h.topic, store.Cursor{}, store.Cursor{}, nil)
+		f := r.feed.Follow(h.topic, store.Cursor{}, store.Cursor{})
 		slow := time.Duration(d.IntN(3)) * 100 * time.Millisecond
 		go func() {
 			defer close(h.done)
 			defer f.Close()
 			for ctx.Err() == nil {
-				entries, _, err := f.Next(ctx)
+				got, _, err := f.Next(ctx)
 				if err != nil {
 					r.t.Error(err)
 					return
 				}
-				for _, e := range entries {
-					h.got = append(h.got, e.Next)
-				}
+				h.got = append(h.got, cursors(r.t, got)...)
 				time.Sleep(slow)
 			}
 		}()
@@ -152,13 +174,41 @@ func (r *rig) play(d *rand.Rand) {
 	}
 }
 
+// small makes rare paths frequent until it is undone.
+func small() (undo func()) {
+	a, b, c, d, e := rememberMax, pageMax, chunkMax, chunkBytes, scanMax
+	rememberMax, pageMax, chunkMax, chunkBytes, scanMax = 1000, 9, 5, 40, 30
+	return func() { rememberMax, pageMax, chunkMax, chunkBytes, scanMax = a, b, c, d, e }
+}
+
+// TestJoinWithinChunk: who begins within a chunk reads the log no further than to its end.
+func TestJoinWithinChunk(t *testing.T) {
+	defer small()()
+	inBubble(t, func(r *rig) {
+		first := r.feed.Follow(Topic{Prefix: true}, store.Cursor{}, store.Cursor{})
+		defer first.Close()
+		synctest.Wait()
+		r.submit("q", 7) // with the queue's own, eight events
+		synctest.Wait()
+		all := r.log(Topic{Prefix: true})
+		f := r.feed.Follow(Topic{Prefix: true}, all[0], store.Cursor{})
+		defer f.Close()
+		for _, want := range [][]store.Cursor{all[1:4], all[4:8]} {
+			got, _, err := f.Next(r.ctx)
+			if err != nil || !slices.Equal(cursors(t, got), want) {
+				t.Fatalf("got %d events, %v, want %d", got.N, err, len(want))
+			}
+		}
+	})
+}
+
 // TestResync: who is behind what the log keeps is told where it begins.
 func TestResync(t *testing.T) {
 	inBubble(t, func(r *rig) {
-		f := r.feed.Follow(Topic{Prefix: true}, store.Cursor{Batch: 1 << 40}, store.Cursor{}, nil)
+		f := r.feed.Follow(Topic{Prefix: true}, store.Cursor{Batch: 1 << 40}, store.Cursor{})
 		defer f.Close()
 		f.topic.begin = store.Cursor{} // as before the reader has begun
-		_, err := f.read(r.ctx)
+		_, err := f.read(r.ctx, theEnd)
 		if err == nil {
 			t.Fatal("a place to come was read from")
 		}
@@ -169,10 +219,13 @@ func TestResync(t *testing.T) {
 func TestManyFollowersOfOneTopic(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		encoded := 0
-		r.feed.encode = func(*Entry) []byte { encoded++; return nil }
+		r.feed.encode = func(to []byte, next store.Cursor, e *event.Event) []byte {
+			encoded++
+			return encode(to, next, e)
+		}
 		var followers []*Follower
 		for range 10 {
-			f := r.feed.Follow(Topic{Queue: "q"}, store.Cursor{}, store.Cursor{}, nil)
+			f := r.feed.Follow(Topic{Queue: "q"}, store.Cursor{}, store.Cursor{})
 			synctest.Wait() // the reader has begun
 			for !f.Live() {
 				if _, _, err := f.Next(r.ctx); err != nil {
@@ -184,12 +237,9 @@ func TestManyFollowersOfOneTopic(t *testing.T) {
 		r.submit("q", 3)
 		synctest.Wait()
 		for i, f := range followers {
-			entries, _, err := f.Next(r.ctx)
-			if err != nil || len(entries) != 4 {
-				t.Fatalf("follower %d: %d events, %v", i, len(entries), err)
-			}
-			for _, e := range entries {
-				r.feed.Encoded(e)
+			got, _, err := f.Next(r.ctx)
+			if err != nil || got.N != 4 {
+				t.Fatalf("follower %d: %d events, %v", i, got.N, err)
 			}
 			f.Close()
 		}

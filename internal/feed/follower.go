@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"math"
 
 	"github.com/stintrun/stint/internal/event"
 	"github.com/stintrun/stint/internal/store"
@@ -12,23 +13,18 @@ import (
 type Follower struct {
 	feed  *Feed
 	topic *topic
-	keep  func(*event.Event) bool
 	next  store.Cursor // behind what it was given
 	goal  store.Cursor // where the log ended when it began to follow
 	live  bool         // nothing that is wanted was behind that
 	wake  chan struct{}
 }
 
-// Follow begins to follow a topic from the cursor on; the log ended at the goal then, or later. Of its events those are
-// wanted that keep admits; nil: all.
-func (f *Feed) Follow(name Topic, from, goal store.Cursor, keep func(*event.Event) bool) *Follower {
-	if keep == nil {
-		keep = func(*event.Event) bool { return true }
-	}
+// Follow begins to follow a topic from the cursor on; the log ended at the goal then, or later.
+func (f *Feed) Follow(name Topic, from, goal store.Cursor) *Follower {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.start()
-	fo := &Follower{feed: f, topic: f.topics.topic(name, f.next), keep: keep, next: from, goal: goal, wake: make(chan struct{}, 1)}
+	fo := &Follower{feed: f, topic: f.topics.topic(name, f.next), next: from, goal: goal, wake: make(chan struct{}, 1)}
 	fo.topic.followers[fo] = struct{}{}
 	return fo
 }
@@ -50,33 +46,33 @@ func (fo *Follower) Live() bool { return fo.live }
 // Next waits for events and returns some, in order, and the cursor behind all that was looked at for them. It returns none
 // with the cursor when ctx ends, when it has become live, and after it has passed many that are not wanted. With
 // store.ErrResync it returns the oldest cursor.
-func (fo *Follower) Next(ctx context.Context) ([]*Entry, store.Cursor, error) {
+func (fo *Follower) Next(ctx context.Context) (Batch, store.Cursor, error) {
 	for {
 		was := fo.live
-		entries, state, err := fo.recent()
-		if err != nil || len(entries) > 0 || fo.live && !was {
-			return entries, fo.next, err
+		got, until, err := fo.recent()
+		if err != nil || got.N > 0 || fo.live && !was {
+			return got, fo.next, err
 		}
-		if state == behind {
+		if until != (store.Cursor{}) {
 			was := fo.next
-			entries, err := fo.read(ctx)
+			got, err := fo.read(ctx, until)
 			if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 				if fo.feed.ctx.Err() != nil {
-					return nil, fo.next, store.ErrClosed
+					return Batch{}, fo.next, store.ErrClosed
 				}
-				return nil, fo.next, nil
+				return Batch{}, fo.next, nil
 			}
-			if err != nil || len(entries) > 0 || fo.next != was {
-				return entries, fo.next, err
+			if err != nil || got.N > 0 || fo.next != was {
+				return got, fo.next, err
 			}
 		}
 		select {
 		case <-fo.wake:
 		case <-ctx.Done():
-			entries, _, err := fo.recent() // for how far it is
-			return entries, fo.next, err
+			got, _, err := fo.recent() // for how far it is
+			return got, fo.next, err
 		case <-fo.feed.ctx.Done():
-			return nil, fo.next, store.ErrClosed
+			return Batch{}, fo.next, store.ErrClosed
 		}
 	}
 }
@@ -88,75 +84,74 @@ func (fo *Follower) signal() {
 	}
 }
 
-type place int
+// theEnd is behind all events.
+var theEnd = store.Cursor{Batch: math.MaxUint64}
 
-const (
-	behind place = iota // what the topic remembers
-	here
-)
-
-// recent takes what the topic remembers.
-func (fo *Follower) recent() (got []*Entry, at place, err error) {
+// recent takes what the topic remembers. If it does not remember what is next, the log has it, until a place.
+func (fo *Follower) recent() (got Batch, until store.Cursor, err error) {
 	f, t := fo.feed, fo.topic
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
-		return nil, here, f.err
+		return got, until, f.err
 	}
 	if t.begin == (store.Cursor{}) || fo.next.Before(t.begin) {
 		fo.live = false
-		return nil, behind, nil
+		return got, theEnd, nil
 	}
 	if fo.live = !f.next.Before(fo.goal); !fo.live {
 		f.unlive[fo] = struct{}{}
 	}
-	for _, e := range t.after(fo.next) {
-		if len(got) == pageMax {
+	size := 0
+	for _, c := range t.after(fo.next) {
+		switch {
+		case !fo.next.Before(c.first): // it has had some of these already
 			fo.live = false
-			return got, here, nil
+			return got, c.next, nil
+		case got.N > 0 && (size+len(c.bytes) > chunkBytes || got.N+c.n > chunkMax):
+			fo.live = false
+			return got, until, nil
 		}
-		fo.next = e.Next
-		if fo.keep(&e.Event) {
-			got = append(got, e)
-		}
+		got.Parts, got.N = append(got.Parts, c.bytes), got.N+c.n
+		size += len(c.bytes)
+		fo.next = c.next
 	}
 	if fo.next.Before(f.next) {
 		fo.next = f.next
 	}
-	return got, here, nil
+	return got, until, nil
 }
 
-// read takes what the log has, as far as one look goes.
-func (fo *Follower) read(ctx context.Context) (got []*Entry, err error) {
+// read takes what the log has, as far as one look goes, and no further than a place.
+func (fo *Follower) read(ctx context.Context, until store.Cursor) (got Batch, err error) {
 	f := fo.feed
+	var encode Encode
 	select {
-	case f.readers <- struct{}{}:
-		defer func() { <-f.readers }()
+	case encode = <-f.readers:
+		defer func() { f.readers <- encode }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return got, ctx.Err()
 	case <-f.ctx.Done():
-		return nil, store.ErrClosed
+		return got, store.ErrClosed
 	}
-	next := fo.next
-	var eventsErr error
-	err = f.store.View(ctx, func(r store.Reader) error {
-		got = nil
-		next, eventsErr = r.Events(fo.next, scanMax, func(at store.Cursor, e *event.Event) bool {
-			if fo.topic.concerns(e) && fo.keep(e) {
-				if len(got) == behindMax {
-					return false
-				}
-				got = append(got, &Entry{Next: at, Event: *e})
+	var sent []byte
+	next, err := f.store.Events(fo.next, scanMax, func(at store.Cursor, e *event.Event) bool {
+		if until.Before(at) {
+			return false
+		}
+		if fo.topic.concerns(e) {
+			if len(sent) >= chunkBytes || got.N == chunkMax {
+				return false
 			}
-			return true
-		})
-		return nil
+			sent = encode(sent, at, e)
+			got.N++
+		}
+		return true
 	})
-	if err == nil {
-		err, fo.next = eventsErr, next
-	}
+	fo.next = next
 	if err != nil {
-		got = nil
+		return Batch{}, err
 	}
-	return got, err
+	got.Parts = [][]byte{sent}
+	return got, nil
 }

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -9,88 +10,173 @@ import (
 	"github.com/stintrun/stint/internal/store"
 )
 
-// Topic is what followers ask for.
+// Topic is what followers ask for: events for which all that it says holds. Topics that say the same are equal.
 type Topic struct {
-	// Queue is a queue's name; with Prefix, how its name begins. Prefix alone is everything.
+	// Queue is a queue's name; with Prefix, how its name begins. Prefix alone is every event.
 	Queue  string
 	Prefix bool
-	// Jobs are ids, one behind the other in ascending order. If there are some, the topic is these jobs, whatever else it says.
-	Jobs string
+	// jobs are the ids of some jobs, one behind the other in ascending order; labels hashes, in the same way.
+	jobs, labels string
+	// kinds has a bit for each kind that is wanted; none: all are.
+	kinds [4]uint64
 }
 
-// OfJobs is the topic of some jobs.
-func OfJobs(ids []job.ID) Topic {
+// OfJobs is the topic without the events of other jobs.
+func (n Topic) OfJobs(ids []job.ID) Topic {
 	ids = slices.Clone(ids)
 	slices.SortFunc(ids, func(a, b job.ID) int { return slices.Compare(a[:], b[:]) })
-	var b strings.Builder
+	var b []byte
 	for _, id := range slices.Compact(ids) {
-		b.Write(id[:])
+		b = append(b, id[:]...)
 	}
-	return Topic{Jobs: b.String()}
+	n.jobs = string(b)
+	return n
 }
 
-func (n Topic) ids() []job.ID {
-	ids := make([]job.ID, len(n.Jobs)/len(job.ID{}))
-	for i := range ids {
-		copy(ids[i][:], n.Jobs[i*len(ids[i]):])
+// OfKinds is the topic without the events of other kinds.
+func (n Topic) OfKinds(kinds ...event.Kind) Topic {
+	n.kinds = [4]uint64{}
+	for _, k := range kinds {
+		n.kinds[k/64] |= 1 << (k % 64)
 	}
-	return ids
+	return n
+}
+
+// OfLabels is the topic without the events of jobs that have not all of these labels.
+func (n Topic) OfLabels(hashes ...uint64) Topic {
+	hashes = slices.Clone(hashes)
+	slices.Sort(hashes)
+	var b []byte
+	for _, h := range hashes {
+		b = binary.BigEndian.AppendUint64(b, h)
+	}
+	n.labels = string(b)
+	return n
+}
+
+// chunk is some events, one behind the other as they are sent.
+type chunk struct {
+	first store.Cursor // behind the first of them
+	next  store.Cursor // behind the last
+	n     int
+	bytes []byte
 }
 
 // topic is the latest events for some followers: from its begin on, without a gap.
 type topic struct {
 	name      Topic
 	ids       map[job.ID]struct{}
+	labels    []uint64
 	begin     store.Cursor // zero: it does not remember yet
-	entries   []*Entry
+	chunks    []chunk
+	open      pending
+	touched   bool // by the page that is being handed out
 	followers map[*Follower]struct{}
 }
 
+func newTopic(name Topic, begin store.Cursor) *topic {
+	t := &topic{name: name, begin: begin, followers: map[*Follower]struct{}{}}
+	if name.jobs != "" {
+		t.ids = map[job.ID]struct{}{}
+		for ids := name.jobs; ids != ""; ids = ids[len(job.ID{}):] {
+			t.ids[job.ID([]byte(ids[:len(job.ID{})]))] = struct{}{}
+		}
+	}
+	for hashes := name.labels; hashes != ""; hashes = hashes[8:] {
+		t.labels = append(t.labels, binary.BigEndian.Uint64([]byte(hashes[:8])))
+	}
+	return t
+}
+
 func (t *topic) concerns(e *event.Event) bool {
+	if t.name.Prefix && !strings.HasPrefix(e.Queue, t.name.Queue) || !t.name.Prefix && t.name.Queue != e.Queue {
+		return false
+	}
+	if t.name.kinds != [4]uint64{} && t.name.kinds[e.Kind/64]&(1<<(e.Kind%64)) == 0 {
+		return false
+	}
+	if t.ids != nil {
+		if _, ok := t.ids[e.Job]; !ok {
+			return false
+		}
+	}
+	for _, h := range t.labels {
+		if _, has := slices.BinarySearch(e.Labels, h); !has {
+			return false
+		}
+	}
+	return true
+}
+
+// pending is a chunk that is being made from a page: a part of it, or a copy of several.
+type pending struct {
+	chunk
+	from, to int // the part, while the chunk has no bytes of its own
+}
+
+// add adds the event that a page ends with, from a place on.
+func (t *topic) add(next store.Cursor, page []byte, from int) {
+	c := &t.open
 	switch {
-	case t.ids != nil:
-		_, ok := t.ids[e.Job]
-		return ok
-	case t.name.Prefix:
-		return strings.HasPrefix(e.Queue, t.name.Queue)
+	case c.n == 0:
+		*c = pending{chunk: chunk{first: next}, from: from, to: len(page)}
+	case c.bytes == nil && c.to == from:
+		c.to = len(page)
+	case c.bytes == nil:
+		c.bytes = append([]byte(nil), page[c.from:c.to]...)
+		fallthrough
 	default:
-		return e.Queue == t.name.Queue
+		c.bytes = append(c.bytes, page[from:]...)
 	}
+	c.n, c.next = c.n+1, next
 }
 
-func (t *topic) add(e *Entry) {
-	if len(t.entries) >= topicMax {
-		t.drop(topicMax / 2)
+// size is how many bytes the chunk has that is being made.
+func (t *topic) size() int {
+	if t.open.bytes != nil {
+		return len(t.open.bytes)
 	}
-	t.entries = append(t.entries, e)
+	return t.open.to - t.open.from
 }
 
-// drop forgets the first n events.
-func (t *topic) drop(n int) {
-	t.begin = t.entries[n-1].Next
-	t.entries = append([]*Entry(nil), t.entries[n:]...)
+// seal ends the chunk that is being made and returns its size. A small part of a page is copied, so as not to keep the page.
+func (t *topic) seal(page []byte) int {
+	c := t.open
+	t.open = pending{}
+	if c.n == 0 {
+		return 0
+	}
+	if c.bytes == nil {
+		c.bytes = page[c.from:c.to:c.to]
+		if 2*len(c.bytes) < len(page) {
+			c.bytes = slices.Clone(c.bytes)
+		}
+	}
+	t.chunks = append(t.chunks, c.chunk)
+	return len(c.bytes)
 }
 
 // forget forgets the events before a place. Who has had them is not behind by that, also if it has had nothing since.
 func (t *topic) forget(floor store.Cursor) {
 	n := 0
-	for n < len(t.entries) && !floor.Before(t.entries[n].Next) {
+	for n < len(t.chunks) && !floor.Before(t.chunks[n].next) {
 		n++
 	}
 	if n > 0 {
-		t.drop(n)
+		t.begin = t.chunks[n-1].next
+		t.chunks = append([]chunk(nil), t.chunks[n:]...)
 	}
 }
 
-// after are the entries behind the cursor.
-func (t *topic) after(c store.Cursor) []*Entry {
-	i, _ := slices.BinarySearchFunc(t.entries, c, func(e *Entry, c store.Cursor) int {
-		if c.Before(e.Next) {
+// after are the chunks that have something behind the cursor.
+func (t *topic) after(c store.Cursor) []chunk {
+	i, _ := slices.BinarySearchFunc(t.chunks, c, func(k chunk, c store.Cursor) int {
+		if c.Before(k.next) {
 			return 1
 		}
 		return -1
 	})
-	return t.entries[i:]
+	return t.chunks[i:]
 }
 
 func (t *topic) signal() {
@@ -102,12 +188,13 @@ func (t *topic) signal() {
 // index finds the topics that an event concerns.
 type index struct {
 	all      map[Topic]*topic
-	byJob    map[job.ID]map[*topic]struct{}
-	patterns map[*topic]struct{}
+	byJob    map[job.ID][]*topic
+	byQueue  map[string][]*topic
+	patterns []*topic
 }
 
 func newIndex() index {
-	return index{all: map[Topic]*topic{}, byJob: map[job.ID]map[*topic]struct{}{}, patterns: map[*topic]struct{}{}}
+	return index{all: map[Topic]*topic{}, byJob: map[job.ID][]*topic{}, byQueue: map[string][]*topic{}}
 }
 
 // topic returns the topic of the name, making one that remembers from the place on if there is none.
@@ -116,20 +203,17 @@ func (x *index) topic(name Topic, begin store.Cursor) *topic {
 	if t != nil {
 		return t
 	}
-	t = &topic{name: name, begin: begin, followers: map[*Follower]struct{}{}}
+	t = newTopic(name, begin)
 	x.all[name] = t
 	switch {
-	case name.Jobs != "":
-		t.ids = map[job.ID]struct{}{}
-		for _, id := range name.ids() {
-			t.ids[id] = struct{}{}
-			if x.byJob[id] == nil {
-				x.byJob[id] = map[*topic]struct{}{}
-			}
-			x.byJob[id][t] = struct{}{}
+	case t.ids != nil:
+		for id := range t.ids {
+			x.byJob[id] = append(x.byJob[id], t)
 		}
 	case name.Prefix:
-		x.patterns[t] = struct{}{}
+		x.patterns = append(x.patterns, t)
+	default:
+		x.byQueue[name.Queue] = append(x.byQueue[name.Queue], t)
 	}
 	return t
 }
@@ -137,12 +221,27 @@ func (x *index) topic(name Topic, begin store.Cursor) *topic {
 // drop forgets a topic that nobody follows.
 func (x *index) drop(t *topic) {
 	delete(x.all, t.name)
-	delete(x.patterns, t)
-	for id := range t.ids {
-		if delete(x.byJob[id], t); len(x.byJob[id]) == 0 {
-			delete(x.byJob, id)
+	switch {
+	case t.ids != nil:
+		for id := range t.ids {
+			remove(x.byJob, id, t)
 		}
+	case t.name.Prefix:
+		x.patterns = without(x.patterns, t)
+	default:
+		remove(x.byQueue, t.name.Queue, t)
 	}
+}
+
+func remove[K comparable](topics map[K][]*topic, key K, t *topic) {
+	if topics[key] = without(topics[key], t); len(topics[key]) == 0 {
+		delete(topics, key)
+	}
+}
+
+func without(topics []*topic, t *topic) []*topic {
+	i := slices.Index(topics, t)
+	return slices.Delete(topics, i, i+1)
 }
 
 func (x *index) each(fn func(*topic)) {
@@ -151,21 +250,22 @@ func (x *index) each(fn func(*topic)) {
 	}
 }
 
-// concerned calls fn for the topics that the event concerns.
-func (x *index) concerned(e *event.Event, fn func(*topic)) {
-	if e.Queue != "" {
-		if t := x.all[Topic{Queue: e.Queue}]; t != nil {
-			fn(t)
-		}
+// concerned appends the topics that the event concerns.
+func (x *index) concerned(to []*topic, e *event.Event) []*topic {
+	if len(x.byQueue) > 0 {
+		to = concerned(to, x.byQueue[e.Queue], e)
 	}
 	if len(x.byJob) > 0 {
-		for t := range x.byJob[e.Job] {
-			fn(t)
+		to = concerned(to, x.byJob[e.Job], e)
+	}
+	return concerned(to, x.patterns, e)
+}
+
+func concerned(to, among []*topic, e *event.Event) []*topic {
+	for _, t := range among {
+		if t.concerns(e) {
+			to = append(to, t)
 		}
 	}
-	for t := range x.patterns {
-		if strings.HasPrefix(e.Queue, t.name.Queue) {
-			fn(t)
-		}
-	}
+	return to
 }

@@ -1,7 +1,6 @@
 package job
 
 import (
-	"encoding/hex"
 	"errors"
 	"time"
 )
@@ -9,21 +8,27 @@ import (
 var errID = errors.New("job: an id is a UUID in canonical form: 36 characters, lower case")
 
 // String is the canonical form: 36 characters, lower case.
-func (id ID) String() string {
-	var b [36]byte
-	hex.Encode(b[0:8], id[0:4])
-	hex.Encode(b[9:13], id[4:6])
-	hex.Encode(b[14:18], id[6:8])
-	hex.Encode(b[19:23], id[8:10])
-	hex.Encode(b[24:36], id[10:16])
-	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
-	return string(b[:])
+func (id ID) String() string { return string(id.Append(make([]byte, 0, IDTextSize))) }
+
+// IDTextSize is how many bytes an id has as text.
+const IDTextSize = 36
+
+// Append appends the id as text.
+func (id ID) Append(to []byte) []byte {
+	const digits = "0123456789abcdef"
+	at := [len(id)]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
+	b := [IDTextSize]byte{8: '-', 13: '-', 18: '-', 23: '-'}
+	for i, v := range id {
+		n := at[i]
+		b[n], b[n+1] = digits[v>>4], digits[v&15]
+	}
+	return append(to, b[:]...)
 }
 
 // ParseID reads the canonical form and nothing else, so that an id has one spelling.
 func ParseID(s string) (ID, error) {
 	var id ID
-	if len(s) != 36 {
+	if len(s) != IDTextSize {
 		return ID{}, errID
 	}
 	at := 0

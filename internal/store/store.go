@@ -54,6 +54,10 @@ type Store interface {
 	View(ctx context.Context, fn func(Reader) error) error
 	// AwaitEvents returns when there may be events at or after the cursor that were not there before, or with ctx's error.
 	AwaitEvents(ctx context.Context, from Cursor) error
+	// Events calls fn for the events on disk from the cursor on, in their order, with the cursor behind each, until fn returns
+	// false for one it does not take. It takes no more than budget and returns where to go on from. With ErrResync it returns
+	// the oldest cursor. The event is valid during the call. It waits for nothing: what is not on disk yet is not there.
+	Events(from Cursor, budget int, fn func(Cursor, *event.Event) bool) (next Cursor, err error)
 	// Secret is 32 random bytes made with the store, for sealing tokens.
 	Secret() [32]byte
 	// Full reports whether free space is under the reserve, so that new jobs are refused.
@@ -130,10 +134,6 @@ type Reader interface {
 	// Holder tells who holds a unique key of a queue: it follows from the jobs' KeyTerm and the time. It is zero if nobody
 	// does. Finished jobs of a deleted queue hold theirs as long as the queue comes back with them.
 	Holder(queue, key string) (Holder, error)
-	// Events calls fn for the events on disk from the cursor on, in their order, with the cursor behind each, until fn returns
-	// false for one it does not take. It takes no more than budget and returns where to go on from. With ErrResync it returns
-	// the oldest cursor. The event is valid during the call.
-	Events(from Cursor, budget int, fn func(Cursor, *event.Event) bool) (next Cursor, err error)
 	// Position is where the events that are kept begin, and where those begin that this reader may not see the effects of.
 	Position() (oldest, next Cursor)
 	// Lanes calls fn for each lane that has READY jobs, in no order.

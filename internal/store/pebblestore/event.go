@@ -128,7 +128,7 @@ func (s *Store) writeEvents(c *commit) {
 
 // noteQueue tells of a queue's next version, before it is one.
 func (s *Store) noteQueue(q *queue, at time.Time) {
-	e := event.Event{Time: at, Queue: q.set.Name}
+	e := event.Event{Shape: event.Shape{Queue: q.set.Name}, Time: at}
 	note := func(k event.Kind) {
 		e.Kind = k
 		s.events.add(&e)
@@ -162,7 +162,7 @@ func policyRecord(q *queue) []byte {
 // noteLimit tells of a limit's next version, before it is one.
 func (s *Store) noteLimit(l *limit, at time.Time) {
 	was := s.state.limits[l.set.Name]
-	e := event.Event{Kind: event.LimitUpdated, Time: at, Limit: l.set.Name}
+	e := event.Event{Shape: event.Shape{Kind: event.LimitUpdated, Limit: l.set.Name}, Time: at}
 	switch {
 	case l.deleted:
 		e.Kind = event.LimitDeleted
@@ -174,7 +174,7 @@ func (s *Store) noteLimit(l *limit, at time.Time) {
 
 // noteGate tells of a gate's next version, before it is one, if it closes, opens, or is closed for longer.
 func (s *Store) noteGate(g store.Gate, at time.Time) {
-	e := event.Event{Kind: event.GateClosed, Time: at}
+	e := event.Event{Shape: event.Shape{Kind: event.GateClosed}, Time: at}
 	if e.Limit, e.Key = g.Of.Limit, g.Of.Name; g.Of.Limit == "" {
 		e.Queue, e.Key = g.Of.Name, ""
 	}
@@ -197,7 +197,7 @@ func (s *Store) noteGate(g store.Gate, at time.Time) {
 
 // noteZombie tells of a zombie that was left or, without one, has ended, before the state knows.
 func (s *Store) noteZombie(fence uint64, z *store.Zombie, at time.Time) error {
-	e := event.Event{Kind: event.ZombieLeft, Time: at}
+	e := event.Event{Shape: event.Shape{Kind: event.ZombieLeft}, Time: at}
 	if z == nil {
 		if z = s.state.zombies[fence]; z == nil {
 			return nil // it began and ended in one transaction
@@ -223,14 +223,26 @@ func (s *Store) noteJob(c *store.Change, at time.Time) {
 
 // Position implements store.Reader.
 func (v view) Position() (oldest, next store.Cursor) {
-	v.s.state.mu.RLock()
-	defer v.s.state.mu.RUnlock()
-	return store.Cursor{Batch: v.s.state.events.from}, store.Cursor{Batch: v.open}
+	return v.s.oldestEvent(), store.Cursor{Batch: v.open}
 }
 
-// Events implements store.Reader.
-func (v view) Events(from store.Cursor, budget int, fn func(store.Cursor, *event.Event) bool) (store.Cursor, error) {
-	s := v.s
+func (s *Store) oldestEvent() store.Cursor {
+	s.state.mu.RLock()
+	defer s.state.mu.RUnlock()
+	return store.Cursor{Batch: s.state.events.from}
+}
+
+// Events implements store.Store.
+func (s *Store) Events(from store.Cursor, budget int, fn func(store.Cursor, *event.Event) bool) (store.Cursor, error) {
+	s.gate.RLock() // Close waits
+	defer s.gate.RUnlock()
+	select {
+	case <-s.closing:
+		return from, store.ErrClosed
+	case <-s.failed:
+		return from, store.ErrClosed
+	default:
+	}
 	end := s.syncedBatch() + 1
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: seqKey(kindEvent, from.Batch), UpperBound: seqKey(kindEvent, max(end, from.Batch))})
 	if err != nil {
@@ -238,7 +250,7 @@ func (v view) Events(from store.Cursor, budget int, fn func(store.Cursor, *event
 	}
 	defer it.Close()
 	// The iterator sees the engine as it was, so what it does not have was cut before.
-	if oldest, _ := v.Position(); from.Batch < oldest.Batch || from.Batch > end || from.Batch == end && from.Index > 0 {
+	if oldest := s.oldestEvent(); from.Batch < oldest.Batch || from.Batch > end || from.Batch == end && from.Index > 0 {
 		return oldest, store.ErrResync
 	}
 	for ok := it.First(); ok; ok = it.Next() {

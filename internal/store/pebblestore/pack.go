@@ -18,17 +18,8 @@ import (
 
 // shape is what events have in common. Its flags say what each has for itself.
 type shape struct {
-	kind       event.Kind
-	flags      uint8
-	state      job.State
-	runState   job.RunState
-	level      job.Level
-	source     job.Source
-	run        uint32
-	instance   job.ID
-	queue      string
-	worker     string
-	limit, key string
+	event.Shape
+	flags uint8
 }
 
 // Flags of a shape: what follows its number, in this order.
@@ -72,10 +63,7 @@ func (p *packer) add(e *event.Event) {
 		p.b = append(p.b, eventRecordVersion)
 	}
 	at := e.Time.UnixNano()
-	s := shape{
-		kind: e.Kind, state: e.State, runState: e.RunState, level: e.Level, source: e.Source, run: e.Run, instance: e.Instance,
-		queue: e.Queue, worker: e.Worker, limit: e.Limit, key: e.Key, flags: p.flags(e, at),
-	}
+	s := shape{e.Shape, p.flags(e, at)}
 	p.shape(&s)
 	if s.flags&hasTime != 0 {
 		p.distance(at, p.time)
@@ -129,7 +117,7 @@ func (p *packer) flags(e *event.Event, at int64) (f uint8) {
 
 // shape writes the number of the shape, and the first time the shape.
 func (p *packer) shape(s *shape) {
-	l := &p.latest[s.kind]
+	l := &p.latest[s.Kind]
 	if l.n == 0 || l.shape != *s {
 		n, known := p.shapes[*s]
 		if !known {
@@ -149,14 +137,14 @@ func (p *packer) shape(s *shape) {
 }
 
 func (p *packer) define(s *shape) {
-	p.b = append(p.b, 0, byte(s.kind), s.flags, byte(s.state), byte(s.runState), byte(s.level), byte(s.source))
-	p.b = protowire.AppendVarint(p.b, uint64(s.run))
-	if s.instance == (job.ID{}) {
+	p.b = append(p.b, 0, byte(s.Kind), s.flags, byte(s.State), byte(s.RunState), byte(s.Level), byte(s.Source))
+	p.b = protowire.AppendVarint(p.b, uint64(s.Run))
+	if s.Instance == (job.ID{}) {
 		p.b = append(p.b, 0)
 	} else {
-		p.b = append(append(p.b, 1), s.instance[:]...)
+		p.b = append(append(p.b, 1), s.Instance[:]...)
 	}
-	for _, name := range [...]string{s.queue, s.worker, s.limit, s.key} {
+	for _, name := range [...]string{s.Queue, s.Worker, s.Limit, s.Key} {
 		p.b = protowire.AppendString(p.b, name)
 	}
 }
@@ -202,16 +190,14 @@ func (u *unpacker) next() (*event.Event, bool) {
 	if u.bad {
 		return nil, false
 	}
-	e := event.Event{
-		Kind: s.kind, Queue: s.queue, State: s.state, Run: s.run, RunState: s.runState, Worker: s.worker, Instance: s.instance,
-		Level: s.level, Source: s.source, Limit: s.limit, Key: s.key,
-	}
+	e := &u.e
+	e.Shape, e.Reason, e.Who, e.Until = s.Shape, "", "", time.Time{}
 	if s.flags&hasTime != 0 {
 		u.time += u.distance()
 	}
 	e.Time = time.Unix(0, u.time).UTC()
-	if s.flags&hasSame != 0 {
-		e.Job, e.Labels = u.e.Job, u.e.Labels
+	if s.flags&hasSame == 0 {
+		e.Job, e.Labels = job.ID{}, nil
 	}
 	if s.flags&hasJob != 0 {
 		copy(e.Job[:], u.take(len(e.Job)))
@@ -228,8 +214,7 @@ func (u *unpacker) next() (*event.Event, bool) {
 	if s.flags&hasLabels != 0 {
 		e.Labels = u.labels()
 	}
-	u.e = e
-	return &u.e, !u.bad
+	return e, !u.bad
 }
 
 // shape reads the number of a shape, and the shape if it is a new one.
@@ -243,14 +228,14 @@ func (u *unpacker) shape() *shape {
 		return &u.shapes[n-1]
 	}
 	head := u.take(6)
-	s := shape{
-		kind: event.Kind(head[0]), flags: head[1], state: job.State(head[2]), runState: job.RunState(head[3]),
-		level: job.Level(head[4]), source: job.Source(head[5]), run: uint32(u.uint()),
-	}
+	s := shape{event.Shape{
+		Kind: event.Kind(head[0]), State: job.State(head[2]), RunState: job.RunState(head[3]),
+		Level: job.Level(head[4]), Source: job.Source(head[5]), Run: uint32(u.uint()),
+	}, head[1]}
 	if u.take(1)[0] != 0 {
-		copy(s.instance[:], u.take(len(s.instance)))
+		copy(s.Instance[:], u.take(len(s.Instance)))
 	}
-	for _, name := range [...]*string{&s.queue, &s.worker, &s.limit, &s.key} {
+	for _, name := range [...]*string{&s.Queue, &s.Worker, &s.Limit, &s.Key} {
 		*name = u.text()
 	}
 	u.shapes = append(u.shapes, s)

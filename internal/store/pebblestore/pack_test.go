@@ -16,10 +16,13 @@ func drawEvent(t *rapid.T, last event.Event) event.Event {
 	name := rapid.SampledFrom([]string{"", "a", "queue", "ü"})
 	number := rapid.Uint8Range(0, 3)
 	e := event.Event{
-		Kind: event.Kind(rapid.Uint8().Draw(t, "kind")), Queue: name.Draw(t, "queue"), State: job.State(number.Draw(t, "state")),
-		Run: uint32(number.Draw(t, "run")), RunState: job.RunState(number.Draw(t, "runState")), Worker: name.Draw(t, "worker"),
-		Level: job.Level(number.Draw(t, "level")), Source: job.Source(number.Draw(t, "source")), Reason: name.Draw(t, "reason"),
-		Who: name.Draw(t, "who"), Limit: name.Draw(t, "limit"), Key: name.Draw(t, "key"),
+		Shape: event.Shape{
+			Kind: event.Kind(rapid.Uint8().Draw(t, "kind")), Queue: name.Draw(t, "queue"), State: job.State(number.Draw(t, "state")),
+			Run: uint32(number.Draw(t, "run")), RunState: job.RunState(number.Draw(t, "runState")), Worker: name.Draw(t, "worker"),
+			Level: job.Level(number.Draw(t, "level")), Source: job.Source(number.Draw(t, "source")),
+			Limit: name.Draw(t, "limit"), Key: name.Draw(t, "key"),
+		},
+		Reason: name.Draw(t, "reason"), Who: name.Draw(t, "who"),
 		Time: time.Unix(0, rapid.Int64Range(-5, 1<<60).Draw(t, "time")).UTC(),
 	}
 	e.Instance[3] = number.Draw(t, "instance")
@@ -69,9 +72,9 @@ func TestPack(t *testing.T) {
 func FuzzUnpack(f *testing.F) {
 	var p packer
 	now := time.Unix(1_700_000_000, 5)
-	p.add(&event.Event{Kind: event.JobSubmitted, Time: now, Queue: "q", Job: job.ID{1}, Labels: []uint64{1, 2}})
-	p.add(&event.Event{Kind: event.RunEnded, Time: now, Queue: "q", Job: job.ID{1}, Labels: []uint64{1, 2}, Worker: "w", Instance: job.ID{2}, Reason: "r"})
-	p.add(&event.Event{Kind: event.GateClosed, Time: now, Limit: "l", Key: "k", Until: now, Who: "ops"})
+	p.add(&event.Event{Shape: event.Shape{Kind: event.JobSubmitted, Queue: "q"}, Time: now, Job: job.ID{1}, Labels: []uint64{1, 2}})
+	p.add(&event.Event{Shape: event.Shape{Kind: event.RunEnded, Queue: "q", Worker: "w", Instance: job.ID{2}}, Time: now, Job: job.ID{1}, Labels: []uint64{1, 2}, Reason: "r"})
+	p.add(&event.Event{Shape: event.Shape{Kind: event.GateClosed, Limit: "l", Key: "k"}, Time: now, Until: now, Who: "ops"})
 	f.Add(p.b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		u, err := unpack(b)

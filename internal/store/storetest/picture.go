@@ -51,10 +51,10 @@ func (m *model) join(r *rapid.T) {
 }
 
 // follow takes the events that are new, in pages, and draws them.
-func (p *picture) follow(v store.Reader, page int) error {
+func (p *picture) follow(s store.Store, page int) error {
 	for {
 		n := 0
-		next, err := v.Events(p.next, page, func(at store.Cursor, e *event.Event) bool {
+		next, err := s.Events(p.next, page, func(at store.Cursor, e *event.Event) bool {
 			n++
 			p.draw(e)
 			return true
@@ -91,13 +91,13 @@ func (p *picture) draw(e *event.Event) {
 }
 
 // comparePictures checks that every follower ends with the store's own picture.
-func (m *model) comparePictures(r *rapid.T, v store.Reader) {
+func (m *model) comparePictures(r *rapid.T) {
 	want := map[job.ID]seen{}
 	for j := range maps.Values(m.jobs) {
 		want[j.Spec.ID] = seenOf(j)
 	}
 	for i, p := range m.pictures {
-		if err := p.follow(v, rapid.IntRange(1, 40).Draw(r, "page")); err != nil {
+		if err := p.follow(m.Store(), rapid.IntRange(1, 40).Draw(r, "page")); err != nil {
 			r.Fatalf("follower %d: %v", i, err)
 		}
 		if d := cmp.Diff(want, p.jobs); d != "" {
