@@ -34,7 +34,7 @@ With --events N it measures how far behind followers of N events a second are, o
 had every event once. With --watchers N so many follow while the scenarios run: what they cost is in the figures, and how many
 events each had is told.
 
-It ends with 1 if any job was refused, lost, or finished other than once.
+It ends with 1 if any job was refused, lost, or finished other than once, and if a run could not be carried to its end.
 
 A running server is used only if --server is on the command line. Its finished jobs then stay there.`,
 		Example: `  stint bench

@@ -126,6 +126,12 @@ func (c Config) Validate() error {
 	if c.Events != 0 && (c.Events < eventsLeast || c.Server != "") {
 		faults = append(faults, fmt.Errorf("events is %d, not at least %d, or a running server is to be used, which it would kill", c.Events, eventsLeast))
 	}
+	if c.Watchers != 0 && c.Server != "" {
+		faults = append(faults, errors.New("watchers would count the events of others too on a running server"))
+	}
+	if c.WatchEnds && c.Watchers == 0 {
+		faults = append(faults, errors.New("watch-ends says what watchers want, and there are none"))
+	}
 	if c.Backlog != 0 && c.Server != "" {
 		faults = append(faults, errors.New("backlog restarts the server, so it cannot use a running one"))
 	}

@@ -36,7 +36,10 @@ func interrupt(ctx context.Context, t *target, c Config, jobs int) ([]sample, er
 	if err := l.recorded.wait(l.ctx, jobs); err != nil {
 		return l.failed(Interrupt, err)
 	}
-	s := m.stop(l.ctx, Interrupt, jobs)
+	s, err := m.stop(l.ctx, Interrupt, jobs)
+	if err != nil {
+		return l.failed(Interrupt, err)
+	}
 	q := d.quantiles()
 	s.latency = &q
 	return l.settle(s)

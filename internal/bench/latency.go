@@ -77,7 +77,10 @@ func latency(ctx context.Context, t *target, c Config, jobs int) ([]sample, erro
 			return l.failed(Latency, err)
 		}
 	}
-	s := m.stop(l.ctx, Latency, jobs)
+	s, err := m.stop(l.ctx, Latency, jobs)
+	if err != nil {
+		return l.failed(Latency, err)
+	}
 	q := d.quantiles()
 	s.latency = &q
 	return l.settle(s)

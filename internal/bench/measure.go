@@ -52,16 +52,16 @@ type sample struct {
 }
 
 // stop ends the measurement: so many jobs were brought to the end that counts. What followers cost after that is counted too.
-func (m meter) stop(ctx context.Context, name string, jobs int) sample {
+func (m meter) stop(ctx context.Context, name string, jobs int) (sample, error) {
 	s := sample{name: name, jobs: jobs, wall: time.Since(m.begin)}
 	if w := m.target.watched; w != nil {
-		if err := w.catchUp(ctx); err != nil {
-			s.faults, s.first = 1, err
+		behind, err := w.catchUp(ctx)
+		if err != nil {
+			return s, err
 		}
 		n := len(w.conns)
 		s.watched = &Watched{
-			Followers: n, EventsPerJob: float64(w.total()-m.events) / float64(n*jobs),
-			BehindSeconds: (time.Since(m.begin) - s.wall).Round(time.Millisecond).Seconds(),
+			Followers: n, EventsPerJob: float64(w.total()-m.events) / float64(n*jobs), BehindSeconds: behind.Round(time.Millisecond).Seconds(),
 		}
 	}
 	if now, ok := m.serverCPU(); ok && m.serverKnown {
@@ -72,7 +72,7 @@ func (m meter) stop(ctx context.Context, name string, jobs int) sample {
 		used := now - m.client
 		s.client = &used
 	}
-	return s
+	return s, nil
 }
 
 func (s sample) rate() float64 { return float64(s.jobs) / s.wall.Seconds() }

@@ -44,7 +44,7 @@ type Result struct {
 	WallSeconds float64 `json:"wall_s"`
 	// Latency is the time from when a job was due to be sent until a worker had it, in ms; nil if it was not measured.
 	Latency *Quantiles `json:"latency_ms,omitempty"`
-	// Watched is what followers of all events had; nil if nobody followed.
+	// Watched is what followers had; nil if nobody followed.
 	Watched *Watched `json:"watched,omitempty"`
 	// Faults is how many jobs of all runs did not go as they must.
 	Faults int `json:"errors"`

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 )
 
@@ -58,7 +57,10 @@ func submitThenDrain(ctx context.Context, t *target, c Config, s shape, jobs int
 	if err := l.created.wait(l.ctx, jobs); err != nil {
 		return l.failed(prefix+Submit, err)
 	}
-	submitted := m.stop(l.ctx, prefix+Submit, jobs)
+	submitted, err := m.stop(l.ctx, prefix+Submit, jobs)
+	if err != nil {
+		return l.failed(prefix+Submit, err)
+	}
 	if err := l.openWorkers(); err != nil {
 		return l.failed(prefix+"drain", err)
 	}
@@ -67,7 +69,10 @@ func submitThenDrain(ctx context.Context, t *target, c Config, s shape, jobs int
 	if err := l.recorded.wait(l.ctx, jobs); err != nil {
 		return l.failed(prefix+"drain", err)
 	}
-	drained := m.stop(l.ctx, prefix+"drain", jobs)
+	drained, err := m.stop(l.ctx, prefix+"drain", jobs)
+	if err != nil {
+		return l.failed(prefix+"drain", err)
+	}
 	return l.settle(submitted, drained)
 }
 
@@ -87,7 +92,11 @@ func life(ctx context.Context, t *target, c Config, s shape, jobs int, prefix st
 	if err := l.recorded.wait(l.ctx, jobs); err != nil {
 		return l.failed(prefix+Life, err)
 	}
-	return l.settle(m.stop(l.ctx, prefix+Life, jobs))
+	lived, err := m.stop(l.ctx, prefix+Life, jobs)
+	if err != nil {
+		return l.failed(prefix+Life, err)
+	}
+	return l.settle(lived)
 }
 
 // unary measures submit and work by unary calls.
@@ -99,13 +108,20 @@ func unary(ctx context.Context, t *target, c Config, jobs int) ([]sample, error)
 	if err := l.created.wait(l.ctx, jobs); err != nil {
 		return l.failed("unary-submit", err)
 	}
-	submitted := m.stop(l.ctx, "unary-submit", jobs)
+	submitted, err := m.stop(l.ctx, "unary-submit", jobs)
+	if err != nil {
+		return l.failed("unary-submit", err)
+	}
 	m = t.meter()
 	l.workUnary(unaryCallers)
 	if err := l.recorded.wait(l.ctx, jobs); err != nil {
 		return l.failed("unary-drain", err)
 	}
-	return l.settle(submitted, m.stop(l.ctx, "unary-drain", jobs))
+	drained, err := m.stop(l.ctx, "unary-drain", jobs)
+	if err != nil {
+		return l.failed("unary-drain", err)
+	}
+	return l.settle(submitted, drained)
 }
 
 // settle ends a run that came to its end: the workers drain, and every job is accounted for.
@@ -115,7 +131,7 @@ func (l *load) settle(samples ...sample) ([]sample, error) {
 	}
 	faults, first := l.audit(len(l.jobs), int(l.recorded.n.Load()))
 	last := &samples[len(samples)-1]
-	last.faults, last.first = last.faults+faults, errors.Join(last.first, first)
+	last.faults, last.first = faults, first
 	return samples, nil
 }
 

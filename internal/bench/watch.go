@@ -135,26 +135,25 @@ func (w *watchers) total() (n int64) {
 	return n
 }
 
-// catchUp returns when all followers have had all that has happened until now.
-func (w *watchers) catchUp(ctx context.Context) error {
-	if len(w.conns) == 0 {
-		return nil
-	}
-	name := fmt.Sprintf("bench/mark-%d", time.Now().UnixNano())
+// catchUp returns when all followers have had all that has happened until now, and how long that took.
+func (w *watchers) catchUp(ctx context.Context) (took time.Duration, err error) {
+	begin := time.Now()
+	name := fmt.Sprintf("bench/mark-%d", begin.UnixNano())
 	mark := []byte(name)
 	w.mark.Store(&mark)
 	queues := stintv1.NewQueueServiceClient(w.target.conns[0])
 	if _, err := queues.PutLimit(ctx, &stintv1.PutLimitRequest{Name: name, Policy: &stintv1.LimitPolicy{MaxUnits: 1}}); err != nil {
-		return fmt.Errorf("make limit %s: %w", name, err)
+		return 0, fmt.Errorf("make limit %s: %w", name, err)
 	}
 	for range w.conns {
 		if err := w.await(ctx, w.has); err != nil {
-			return err
+			return 0, err
 		}
 	}
+	took = time.Since(begin)
 	w.mark.Store(nil)
-	_, err := queues.DeleteLimit(ctx, &stintv1.DeleteLimitRequest{Name: name})
-	return err
+	_, err = queues.DeleteLimit(ctx, &stintv1.DeleteLimitRequest{Name: name})
+	return took, err
 }
 
 // counted is a message of events: how many it has, and whether one of them is marked.

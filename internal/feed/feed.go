@@ -17,7 +17,7 @@ import (
 
 // They are variables only for tests, which make rare paths frequent.
 var (
-	// rememberMax is how many bytes of events all topics together remember.
+	// rememberMax is about how many bytes of events all topics together remember, besides the last page.
 	rememberMax = 16 << 20
 	// pageMax is how many events the reader takes from the log at once.
 	pageMax = 4000
@@ -176,7 +176,7 @@ func (f *Feed) look(from store.Cursor) (next store.Cursor, err error) {
 	return next, nil
 }
 
-// handOut adds a page to the topics and returns how many bytes they took. Each event that concerns anybody is encoded once.
+// handOut adds a page to the topics and returns how many bytes it took, with the copies. Each event that concerns anybody is encoded once.
 func (f *Feed) handOut(page []seen) (taken int) {
 	sent := make([]byte, 0, f.size)
 	var touched, concerned []*topic
@@ -202,20 +202,20 @@ func (f *Feed) handOut(page []seen) (taken int) {
 		t.signal()
 	}
 	f.size = len(sent)
-	return taken
+	return taken + cap(sent)
 }
 
-// age has the topics forget what is too far back, now and then.
+// age has the topics forget what is too far back, now and then; never the last page, for nobody had a chance to take it.
 func (f *Feed) age(at store.Cursor, n int) {
 	if n == 0 {
 		return
 	}
 	f.marks = append(f.marks, mark{at, n})
-	if f.since += n; f.since <= rememberMax {
+	if f.since += n; f.since <= rememberMax || len(f.marks) == 1 {
 		return
 	}
 	i := 0
-	for ; f.since > rememberMax/2; i++ {
+	for ; f.since > rememberMax/2 && i < len(f.marks)-1; i++ {
 		f.since -= f.marks[i].n
 	}
 	floor := f.marks[i-1].at

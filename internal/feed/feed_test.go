@@ -202,6 +202,53 @@ func TestJoinWithinChunk(t *testing.T) {
 	})
 }
 
+// TestManyTopics: followers of many topics that all events concern have a page from what is remembered, none from the log.
+func TestManyTopics(t *testing.T) {
+	defer small()()
+	pageMax = 100 // more than is remembered
+	inBubble(t, func(r *rig) {
+		for range readersMax {
+			<-r.feed.readers
+			r.feed.readers <- func([]byte, store.Cursor, *event.Event) []byte {
+				t.Error("an event is read from the log")
+				return nil
+			}
+		}
+		var end store.Cursor
+		if err := r.store.View(r.ctx, func(v store.Reader) error { _, end = v.Position(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		var followers []*Follower
+		for i := range 50 {
+			kinds := []event.Kind{event.JobSubmitted, event.QueueCreated, event.Kind(100 + i)}
+			followers = append(followers, r.feed.Follow(Topic{Prefix: true}.OfKinds(kinds...), end, store.Cursor{}))
+		}
+		synctest.Wait()
+		for range 3 {
+			before := len(r.log(Topic{Prefix: true}))
+			r.submit("q", 99)
+			synctest.Wait()
+			want := r.log(Topic{Prefix: true})[before:]
+			for _, f := range followers {
+				var had []store.Cursor
+				for len(had) < len(want) {
+					got, _, err := f.Next(r.ctx)
+					if err != nil || t.Failed() {
+						t.Fatal("no more comes", err)
+					}
+					had = append(had, cursors(t, got)...)
+				}
+				if !slices.Equal(had, want) {
+					t.Error("a follower had other events than the log")
+				}
+			}
+		}
+		for _, f := range followers {
+			f.Close()
+		}
+	})
+}
+
 // TestResync: who is behind what the log keeps is told where it begins.
 func TestResync(t *testing.T) {
 	inBubble(t, func(r *rig) {

@@ -139,21 +139,24 @@ func (t *topic) size() int {
 	return t.open.to - t.open.from
 }
 
-// seal ends the chunk that is being made and returns its size. A small part of a page is copied, so as not to keep the page.
-func (t *topic) seal(page []byte) int {
+// seal ends the chunk that is being made and returns how many bytes it has of its own. A small part of a page is copied, so
+// as not to keep the page.
+func (t *topic) seal(page []byte) (own int) {
 	c := t.open
 	t.open = pending{}
 	if c.n == 0 {
 		return 0
 	}
-	if c.bytes == nil {
+	if size := c.to - c.from; c.bytes == nil && (size >= chunkBytes/2 || 2*size >= len(page)) {
 		c.bytes = page[c.from:c.to:c.to]
-		if 2*len(c.bytes) < len(page) {
-			c.bytes = slices.Clone(c.bytes)
+	} else {
+		if c.bytes == nil {
+			c.bytes = slices.Clone(page[c.from:c.to])
 		}
+		own = len(c.bytes)
 	}
 	t.chunks = append(t.chunks, c.chunk)
-	return len(c.bytes)
+	return own
 }
 
 // forget forgets the events before a place. Who has had them is not behind by that, also if it has had nothing since.

@@ -43,10 +43,11 @@ const (
 //
 // EventService is for those who follow what happens.
 type EventServiceClient interface {
-	// Streams events as they happen, and those before them that are asked for. It never ends by itself. When it
-	// has caught up, and then whenever 15 s have passed without an event, comes a message without events, with the cursor so
-	// far: keep it as that of an event. Errors: RESYNC when events behind the cursor are not kept any more, or the cursor is of another store: the error names the oldest cursor, as `oldest_cursor`; read anew, SLOW_CONSUMER,
-	// SERVER_STOPPING.
+	// Streams events as they happen, and those before them that are asked for. It never ends by itself. A message says when the
+	// follower has caught up (`live`), with the last events or without; and one without events, with the cursor so far, comes
+	// whenever 15 s have passed without any: keep it as that of an event. Errors: RESYNC when events behind the cursor are not
+	// kept any more, or the cursor is of another store: the error names the oldest cursor, as `oldest_cursor`; read anew,
+	// SLOW_CONSUMER, SERVER_STOPPING.
 	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
 }
 
@@ -83,10 +84,11 @@ type EventService_WatchEventsClient = grpc.ServerStreamingClient[WatchEventsResp
 //
 // EventService is for those who follow what happens.
 type EventServiceServer interface {
-	// Streams events as they happen, and those before them that are asked for. It never ends by itself. When it
-	// has caught up, and then whenever 15 s have passed without an event, comes a message without events, with the cursor so
-	// far: keep it as that of an event. Errors: RESYNC when events behind the cursor are not kept any more, or the cursor is of another store: the error names the oldest cursor, as `oldest_cursor`; read anew, SLOW_CONSUMER,
-	// SERVER_STOPPING.
+	// Streams events as they happen, and those before them that are asked for. It never ends by itself. A message says when the
+	// follower has caught up (`live`), with the last events or without; and one without events, with the cursor so far, comes
+	// whenever 15 s have passed without any: keep it as that of an event. Errors: RESYNC when events behind the cursor are not
+	// kept any more, or the cursor is of another store: the error names the oldest cursor, as `oldest_cursor`; read anew,
+	// SLOW_CONSUMER, SERVER_STOPPING.
 	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error
 	mustEmbedUnimplementedEventServiceServer()
 }
