@@ -125,6 +125,7 @@ func (r *rig) play(d *rand.Rand) {
 		Topic{Prefix: true}.OfJobs(ids[:2]),
 		Topic{Queue: "a"}.OfKinds(event.JobSubmitted),
 		Topic{Prefix: true}.OfLabels(event.LabelHash("size", "l"), event.LabelHash("colour", "red")),
+		Topic{Queue: "b"}.OfLabels(event.LabelHash("size", "l")), Topic{Prefix: true}.OfLabels(event.LabelHash("size", "s")),
 	}
 	ctx, leave := context.WithCancel(r.ctx)
 	type had struct {
@@ -169,7 +170,7 @@ func (r *rig) play(d *rand.Rand) {
 		}
 	}
 	synctest.Wait()
-	if r.feed.looking && len(r.feed.topics.all) > 0 {
+	if x := &r.feed.topics; len(x.all)+len(x.byJob)+len(x.byLabel)+len(x.byQueue)+len(x.patterns) > 0 {
 		r.t.Fatal("topics are left")
 	}
 }

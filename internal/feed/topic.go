@@ -188,16 +188,18 @@ func (t *topic) signal() {
 	}
 }
 
-// index finds the topics that an event concerns.
+// index finds the topics that an event concerns. Each is listed once, where the fewest events find it: under its jobs, the
+// first of its labels, its queue, or among the patterns, which all events try.
 type index struct {
 	all      map[Topic]*topic
 	byJob    map[job.ID][]*topic
+	byLabel  map[uint64][]*topic
 	byQueue  map[string][]*topic
 	patterns []*topic
 }
 
 func newIndex() index {
-	return index{all: map[Topic]*topic{}, byJob: map[job.ID][]*topic{}, byQueue: map[string][]*topic{}}
+	return index{all: map[Topic]*topic{}, byJob: map[job.ID][]*topic{}, byLabel: map[uint64][]*topic{}, byQueue: map[string][]*topic{}}
 }
 
 // topic returns the topic of the name, making one that remembers from the place on if there is none.
@@ -213,6 +215,8 @@ func (x *index) topic(name Topic, begin store.Cursor) *topic {
 		for id := range t.ids {
 			x.byJob[id] = append(x.byJob[id], t)
 		}
+	case t.labels != nil:
+		x.byLabel[t.labels[0]] = append(x.byLabel[t.labels[0]], t)
 	case name.Prefix:
 		x.patterns = append(x.patterns, t)
 	default:
@@ -229,6 +233,8 @@ func (x *index) drop(t *topic) {
 		for id := range t.ids {
 			remove(x.byJob, id, t)
 		}
+	case t.labels != nil:
+		remove(x.byLabel, t.labels[0], t)
 	case t.name.Prefix:
 		x.patterns = without(x.patterns, t)
 	default:
@@ -257,6 +263,13 @@ func (x *index) each(fn func(*topic)) {
 func (x *index) concerned(to []*topic, e *event.Event) []*topic {
 	if len(x.byQueue) > 0 {
 		to = concerned(to, x.byQueue[e.Queue], e)
+	}
+	if len(x.byLabel) > 0 {
+		for i, h := range e.Labels {
+			if i == 0 || h != e.Labels[i-1] {
+				to = concerned(to, x.byLabel[h], e)
+			}
+		}
 	}
 	if len(x.byJob) > 0 {
 		to = concerned(to, x.byJob[e.Job], e)
