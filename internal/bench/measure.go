@@ -9,7 +9,6 @@ import (
 // meter is a measurement that has begun.
 type meter struct {
 	target         *target
-	pid            int
 	begin          time.Time
 	server, client time.Duration
 	serverKnown    bool
@@ -19,7 +18,7 @@ type meter struct {
 
 // meter begins a measurement of the load's target.
 func (t *target) meter() meter {
-	m := meter{target: t, pid: t.pid()}
+	m := meter{target: t}
 	if t.watched != nil {
 		m.events = t.watched.total()
 	}
@@ -31,10 +30,11 @@ func (t *target) meter() meter {
 }
 
 func (m meter) serverCPU() (time.Duration, bool) {
-	if m.pid == 0 {
+	pid := m.target.pid()
+	if pid == 0 {
 		return 0, false
 	}
-	cpu, err := processCPU(m.pid)
+	cpu, err := processCPU(pid)
 	return cpu, err == nil
 }
 

@@ -18,7 +18,6 @@ import (
 type target struct {
 	server  *child.Server // nil: somebody else's
 	config  child.Config
-	addr    string
 	conns   []*grpc.ClientConn
 	jobs    stintv1.JobServiceClient
 	workers stintv1.WorkerServiceClient
@@ -73,7 +72,6 @@ func (t *target) start(ctx context.Context) error {
 }
 
 func (t *target) dial(addr string) error {
-	t.addr = addr
 	for range 2 {
 		conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {

@@ -60,7 +60,7 @@ func (t *target) watch(ctx context.Context, n int, ends bool) error {
 	}
 	ctx, w.cancel = context.WithCancel(ctx)
 	for i := range n {
-		conn, err := grpc.NewClient("passthrough:///"+t.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient(t.conns[0].Target(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			return errors.Join(err, w.close())
 		}

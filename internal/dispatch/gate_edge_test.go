@@ -72,7 +72,7 @@ func TestSlowWideJob(t *testing.T) {
 // TestManyGates: a rate holds for more keys than are remembered when nobody waits, and all of them come to their turn.
 func TestManyGates(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes a while")
+		t.Skip("the race detector would take minutes; make test runs it")
 	}
 	inBubble(t, func(t *testing.T, r *rig) {
 		const keys = 102_000

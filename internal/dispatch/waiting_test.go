@@ -15,7 +15,7 @@ import (
 // once nobody waits for it.
 func TestWaitingKeys(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes a while")
+		t.Skip("the race detector would take minutes; make test runs it")
 	}
 	const (
 		page   = 2000
