@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec that this one wraps
 	"google.golang.org/grpc/mem"
@@ -27,7 +28,24 @@ type codec struct {
 
 func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
 
+// sized is a message that is to be received, and then has the size that it had on the wire.
+type sized struct {
+	m    proto.Message
+	size int
+}
+
+// receive receives m, and returns its size on the wire.
+func receive(stream grpc.ServerStream, m proto.Message) (int, error) {
+	in := sized{m: m}
+	err := stream.RecvMsg(&in)
+	return in.size, err
+}
+
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if in, ok := v.(*sized); ok {
+		in.size = data.Len()
+		return c.Unmarshal(data, in.m)
+	}
 	err := c.CodecV2.Unmarshal(data, v)
 	if err == nil {
 		return nil
@@ -43,16 +61,15 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// rawMessage is a message that is encoded already, in parts that may be shared.
-type rawMessage [][]byte
+// encoded is a message whose fields, or some of them, are encoded already, in parts that may be shared.
+type encoded struct {
+	parts [][]byte
+	rest  proto.Message // its other fields; nil: none
+}
 
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	if raw, ok := v.(rawMessage); ok {
-		parts := make(mem.BufferSlice, len(raw))
-		for i, part := range raw {
-			parts[i] = mem.SliceBuffer(part)
-		}
-		return parts, nil
+	if m, ok := v.(encoded); ok {
+		return c.marshalEncoded(m)
 	}
 	data, err := c.CodecV2.Marshal(v)
 	if err == nil {
@@ -65,6 +82,18 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	m = proto.Clone(m) // it may share parts with other answers
 	replaceInvalidText(m.ProtoReflect())
 	return c.CodecV2.Marshal(m)
+}
+
+func (c codec) marshalEncoded(m encoded) (data mem.BufferSlice, err error) {
+	if m.rest != nil {
+		if data, err = c.Marshal(m.rest); err != nil {
+			return nil, err
+		}
+	}
+	for _, part := range m.parts {
+		data = append(data, mem.SliceBuffer(part))
+	}
+	return data, nil
 }
 
 // depthMax bounds the nesting of messages, as protobuf's own decoder does.

@@ -229,11 +229,10 @@ var (
 
 // wireAcks appends answers to finishes; the first is that of item first of its message.
 func (s *Server) wireAcks(to []*stintv1.FinishAck, acks []dispatch.Ack, first int) []*stintv1.FinishAck {
+	all := make([]stintv1.FinishAck, len(acks))
 	for i := range acks {
-		a := &acks[i]
-		m := &stintv1.FinishAck{
-			LeaseToken: a.Token, Status: wireStatuses[a.Status], JobState: stintv1.JobState(a.State),
-		}
+		a, m := &acks[i], &all[i]
+		m.LeaseToken, m.Status, m.JobState = a.Token, wireStatuses[a.Status], stintv1.JobState(a.State)
 		if err := refusedAck(a); err != nil {
 			m.Error = s.refuseItem(first+i, err)
 		}

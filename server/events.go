@@ -46,7 +46,7 @@ func (s *Server) WatchEvents(m *stintv1.WatchEventsRequest, stream grpc.ServerSt
 	defer follower.Close()
 	s.watchers.Add(1)
 	defer s.watchers.Add(-1)
-	w := watcher{s: s, follower: follower, out: make(chan rawMessage), failed: make(chan error, 1)}
+	w := watcher{s: s, follower: follower, out: make(chan encoded), failed: make(chan error, 1)}
 	defer close(w.out)
 	s.streams.Go(func() { w.send(stream) })
 	return w.watch(ctx)
@@ -101,7 +101,7 @@ func (s *Server) resync(oldest store.Cursor) error {
 type watcher struct {
 	s        *Server
 	follower *feed.Follower
-	out      chan rawMessage
+	out      chan encoded
 	failed   chan error
 }
 
@@ -140,8 +140,8 @@ func (w *watcher) watch(ctx context.Context) error {
 }
 
 // message is a WatchEventsResponse.
-func (w *watcher) message(got feed.Batch, at store.Cursor) rawMessage {
-	var m rawMessage
+func (w *watcher) message(got feed.Batch, at store.Cursor) encoded {
+	var m [][]byte
 	var small []byte // of parts that are not worth a buffer each
 	for _, part := range got.Parts {
 		if len(part) < watchPart {
@@ -157,11 +157,11 @@ func (w *watcher) message(got feed.Batch, at store.Cursor) rawMessage {
 	if w.follower.Live() {
 		small = protowire.AppendVarint(protowire.AppendTag(small, 3, protowire.VarintType), 1)
 	}
-	return append(m, small)
+	return encoded{parts: append(m, small)}
 }
 
 // put hands a message to the sender. One that hangs for too long is of a follower that is too slow.
-func (w *watcher) put(ctx context.Context, m rawMessage) error {
+func (w *watcher) put(ctx context.Context, m encoded) error {
 	patience := time.NewTimer(watchPatience)
 	defer patience.Stop()
 	select {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
@@ -133,7 +132,8 @@ func (p *workPipe) open() (*stintv1.Welcome, error) {
 // receive posts what comes until the stream ends, with nil at its proper end.
 func (p *workPipe) receive() error {
 	ctx := p.stream.Context()
-	m, err := p.stream.Recv()
+	m := &stintv1.WorkRequest{}
+	size, err := receive(p.stream, m)
 	if err != nil {
 		return endOfStream(err)
 	}
@@ -145,10 +145,11 @@ func (p *workPipe) receive() error {
 	}
 	m.Hello = nil // it is answered; the rest of the message is as any other
 	for first := true; ; first = false {
-		if err := p.post(ctx, m, first); err != nil {
+		if err := p.post(ctx, m, size, first); err != nil {
 			return err
 		}
-		if m, err = p.stream.Recv(); err != nil {
+		m = &stintv1.WorkRequest{}
+		if size, err = receive(p.stream, m); err != nil {
 			return endOfStream(err)
 		}
 	}
@@ -162,9 +163,9 @@ func endOfStream(err error) error {
 	return err
 }
 
-// post hands a message to the dispatcher; first says that it is the one that brought hello.
-func (p *workPipe) post(ctx context.Context, m *stintv1.WorkRequest, first bool) error {
-	h := &heard{places: places(proto.Size(m))}
+// post hands a message of so many bytes to the dispatcher; first says that it is the one that brought hello.
+func (p *workPipe) post(ctx context.Context, m *stintv1.WorkRequest, size int, first bool) error {
+	h := &heard{places: places(size)}
 	if err := p.window.enter(ctx, h.places, nil); err != nil {
 		return err
 	}
@@ -262,18 +263,14 @@ func (p *workPipe) say() (bool, error) {
 		return false, err
 	}
 	out := p.session.Take(assignmentsBytes)
-	assignments, err := p.server.wireAssignments(p.stream.Context(), out.Assignments)
+	items, err := p.server.appendAssignments(p.stream.Context(), out.Assignments)
 	if err != nil {
 		return false, err
 	}
-	if len(assignments) < len(out.Assignments) {
-		return false, errPayloadGone // the worker would never name that run, and its slot would stay taken
-	}
 	m := &stintv1.WorkResponse{
-		DemandVersion: out.Demand, Assignments: assignments, Drain: wireDrain(out.Drain), Drained: out.Drained,
-		GoingAway: p.leaving, Interrupts: wireNews(out.News),
+		DemandVersion: out.Demand, Drain: wireDrain(out.Drain), Drained: out.Drained, GoingAway: p.leaving, Interrupts: wireNews(out.News),
 	}
-	due := len(assignments)+len(m.Interrupts) > 0 || m.Drain != nil || m.Drained || m.GoingAway != nil || out.Demand != p.demand
+	due := len(out.Assignments)+len(m.Interrupts) > 0 || m.Drain != nil || m.Drained || m.GoingAway != nil || out.Demand != p.demand
 	if p.tell(m) {
 		due = true
 	}
@@ -285,7 +282,8 @@ func (p *workPipe) say() (bool, error) {
 	}
 	m.RecordedSeq = p.recorded
 	p.demand, p.leaving = out.Demand, nil
-	return true, p.stream.Send(m)
+	items, m.FinishAcks = appendAcks(items, m.FinishAcks)
+	return true, p.stream.SendMsg(encoded{[][]byte{items}, m})
 }
 
 // gather takes the answers that wait already. Its error is the store's.

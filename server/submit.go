@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/proto"
 
 	stintv1 "github.com/stintrun/stint/gen/go/stint/v1"
 )
@@ -61,14 +60,15 @@ type posted struct {
 func (p *submitPipe) receive() error {
 	ctx := p.stream.Context()
 	for {
-		m, err := p.stream.Recv()
+		m := &stintv1.SubmitRequest{}
+		size, err := receive(p.stream, m)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		message := &posted{places: places(proto.Size(m))}
+		message := &posted{places: places(size)}
 		if err := p.window.enter(ctx, message.places, p.server.stopping); err != nil {
 			return err
 		}
@@ -92,8 +92,7 @@ func (p *submitPipe) answer() error {
 			if message.err != nil {
 				return message.err
 			}
-			response := &stintv1.SubmitResponse{Results: message.batch.answers(p.server.metrics)}
-			if err := p.stream.Send(response); err != nil {
+			if err := p.stream.SendMsg(encodeResults(message.batch.answers(p.server.metrics))); err != nil {
 				return err
 			}
 			sent++

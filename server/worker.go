@@ -43,16 +43,20 @@ func (s *Server) wireAssignments(ctx context.Context, runs []dispatch.Assignment
 	}
 	out := make([]*stintv1.Assignment, 0, len(runs))
 	for i := range runs {
-		spec := runs[i].Job.Spec
-		payload := spec.Payload
-		if spec.PayloadSize > 0 && payload == nil {
-			if payload = apart[i]; len(payload) != spec.PayloadSize {
-				continue
-			}
+		if payload, ok := payloadOf(runs, i, apart); ok {
+			out = append(out, wireAssignment(&runs[i], payload))
 		}
-		out = append(out, wireAssignment(&runs[i], payload))
 	}
 	return out, nil
+}
+
+// payloadOf is the payload of the run, which may be among those that were loaded; false if it is gone.
+func payloadOf(runs []dispatch.Assignment, i int, loaded map[int][]byte) ([]byte, bool) {
+	spec := runs[i].Job.Spec
+	if spec.PayloadSize == 0 || spec.Payload != nil {
+		return spec.Payload, true
+	}
+	return loaded[i], len(loaded[i]) == spec.PayloadSize
 }
 
 // loadPayloads reads the payloads that are kept apart from their jobs, by the index of the run.
