@@ -1,6 +1,8 @@
 package pebblestore
 
 import (
+	"bytes"
+	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -86,6 +88,56 @@ func TestLogPerLife(t *testing.T) {
 	}
 	if got := (s.db.Metrics().WAL.BytesWritten - before) / lives; got > 600 {
 		t.Errorf("a life takes %d bytes of log", got)
+	}
+}
+
+// TestTables: a table of the engine holds keys of one kind, and the engine goes on emptying its upper level though tables
+// lie one beside the other there: it stops all writes at so many, one above the other or not.
+func TestTables(t *testing.T) {
+	s, err := Open(Config{Dir: "data", FS: vfs.NewMem(), Reserve: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var last []*job.Job
+	for range 100 {
+		jobs := submitJobs(t, s, "q", 20)
+		err := s.Update(t.Context(), func(tx store.Tx) error {
+			for _, j := range last { // so that each memtable overlaps the one before
+				next, err := j.Park(tx.Now(), job.By{})
+				if err != nil {
+					return err
+				}
+				if err := tx.Put(store.Change{Old: j, New: next}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err := errors.Join(err, s.db.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		last = jobs
+		if n := s.db.Metrics().Levels[0].Sublevels; n >= l0Stop {
+			t.Fatalf("the engine has %d tables above one another, and would stop all writes", n)
+		}
+	}
+	levels, err := s.db.SSTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[byte]bool{}
+	for _, tables := range levels {
+		for _, table := range tables {
+			first, last := table.Smallest.UserKey, table.Largest.UserKey
+			kinds[first[0]] = true
+			if end := after(first[0]); first[0] != last[0] && !(bytes.Equal(last, end) && table.Largest.IsExclusiveSentinel()) {
+				t.Errorf("a table has keys from %q to %q", first, last)
+			}
+		}
+	}
+	if !kinds[kindJob] || !kinds[kindID] || !kinds[kindEvent] {
+		t.Errorf("tables of %v", kinds)
 	}
 }
 

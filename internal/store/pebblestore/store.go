@@ -48,6 +48,8 @@ const (
 	defaultSnapshot     = 32 << 20
 	defaultCache        = 96 << 20
 	memTableBytes       = 32 << 20
+	l0Tables            = 64 // tables in the engine's upper level at which it begins to empty it (ADR 0026)
+	l0Stop              = 64 // tables above one another there at which it stops all writes
 )
 
 func (c Config) withDefaults() Config {
@@ -194,9 +196,10 @@ func (s *Store) openEngine(readOnly bool) error {
 	opts := &pebble.Options{
 		FS: s.cfg.FS, Cache: cache, Logger: engineLogger{s}, ReadOnly: readOnly, DisableTableStats: readOnly,
 		MemTableSize: memTableBytes, MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold: 8, L0StopWritesThreshold: 64,
+		L0CompactionThreshold: 8, L0CompactionFileThreshold: l0Tables, L0StopWritesThreshold: l0Stop,
 		FormatMajorVersion: pebble.FormatNewest, BytesPerSync: 1 << 20,
 	}
+	opts.Experimental.SpanPolicyFunc = tableOfKind
 	// The engine goes on after an error in the background, and takes writes as long as its log has room, until it waits
 	// for a flush that never ends.
 	opts.EventListener = &pebble.EventListener{
@@ -212,6 +215,12 @@ func (s *Store) openEngine(readOnly bool) error {
 	}
 	s.db = db
 	return nil
+}
+
+// tableOfKind ends the engine's tables where a kind of keys ends. Most kinds grow at their end only: tables of one kind
+// hardly overlap those before them, so little is merged again, and a range that retention drops is whole tables.
+func tableOfKind(start []byte) (policy pebble.SpanPolicy, end []byte, err error) {
+	return pebble.SpanPolicy{}, after(start[0]), nil
 }
 
 // readSecret reads the secret; there is none before the first commit.

@@ -152,7 +152,7 @@ func (s *Store) writeHoldings(holdings map[uniqueKey]holding) {
 }
 
 // writeHoldEnds notes when the term of a job that has ended is over.
-func (s *Store) writeHoldEnds(c store.Change, st *step) {
+func (s *Store) writeHoldEnds(c *store.Change, st *step) {
 	was, is := holdingOf(c.Old), holdingOf(c.New)
 	if was.until == is.until {
 		return
