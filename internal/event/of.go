@@ -73,14 +73,14 @@ func (d *differ) by(e *Event) {
 
 // interrupts tells of an interrupt that was asked for, was sent, or is acted on. That it is over the run's end says.
 func (d *differ) interrupts() {
-	was, is := d.was.Interrupted(), d.now.Interrupted()
-	if d.now.Interrupt == nil {
-		if n := len(d.now.History); n > 0 && d.was.Run.State.Live() && d.now.Run.Fence != d.was.Run.Fence && d.now.History[n-1].Interrupt != nil {
-			is = *d.now.History[n-1].Interrupt // it ended with the run
-		} else {
-			return
-		}
+	now := d.now.Interrupt
+	if n := len(d.now.History); now == nil && n > 0 && d.was.Run.State.Live() && d.now.Run.Fence != d.was.Run.Fence {
+		now = d.now.History[n-1].Interrupt // it ended with the run
 	}
+	if now == nil {
+		return
+	}
+	was, is := d.was.Interrupted(), *now
 	fill := func(e *Event) {
 		e.Run, e.Level, e.Source, e.Reason, e.Who, e.Until = d.was.Run.Number, is.Level, is.Source, is.Reason, is.Requester, is.GraceTime
 	}

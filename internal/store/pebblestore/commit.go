@@ -106,13 +106,13 @@ func (s *Store) gather() bool {
 
 // run runs one transaction and hands its writes over.
 func (s *Store) run(r *request) {
-	r.err = s.transact(r.fn)
+	r.err = s.transact(s.tx, r.fn)
 	s.building.requests = append(s.building.requests, r)
 }
 
-func (s *Store) transact(fn func(store.Tx) error) error {
-	t := s.tx
-	t.begin(s.cfg.Now().UTC().Round(0))
+func (s *Store) transact(t *tx, fn func(store.Tx) error) error {
+	s.now = s.cfg.Now().UTC().Round(0)
+	t.begin(s.now)
 	if err := guard(fn, t); err != nil {
 		return err
 	}
@@ -177,6 +177,14 @@ func (s *Store) handOver(t *tx) {
 		t.also()
 	}
 
+	s.writeAll(t, b.steps[first:])
+	if len(t.changes) > 0 && s.observer != nil {
+		s.observer.Applied(t.changes)
+	}
+}
+
+// writeAll adds the writes of a transaction to the engine's batch; steps are those of its changes.
+func (s *Store) writeAll(t *tx, steps []step) {
 	for _, q := range t.queues {
 		s.set(queueKey(q.number), q.record())
 	}
@@ -190,12 +198,15 @@ func (s *Store) handOver(t *tx) {
 		s.writeZombie(fence, z)
 	}
 	for i := range t.changes { // keys of a kind stand together, for the engine finds the place of a key fastest behind the last one
-		if c := &t.changes[i]; c.Old == nil {
-			s.writeID(c.New.Spec.ID, b.steps[first+i].seq)
+		switch c := &t.changes[i]; {
+		case c.Old == nil:
+			s.writeID(c.New.Spec.ID, steps[i].seq)
+		case c.New == nil:
+			s.deleteID(c.Old)
 		}
 	}
 	for i := range t.changes {
-		s.writeChange(&t.changes[i], &b.steps[first+i])
+		s.writeChange(&t.changes[i], &steps[i])
 	}
 	for _, bl := range t.blobs {
 		if bl.value == nil {
@@ -205,9 +216,6 @@ func (s *Store) handOver(t *tx) {
 		}
 	}
 	s.writeHoldings(t.holdings)
-	if len(t.changes) > 0 && s.observer != nil {
-		s.observer.Applied(t.changes)
-	}
 }
 
 // noteAll tells of what a transaction changes besides jobs, before it does.
@@ -306,8 +314,9 @@ func (s *Store) writeChange(c *store.Change, st *step) {
 	case j == nil:
 		s.deleteJob(c.Old)
 	case j.State != job.Running || updated(c):
-		s.buf = appendJob(s.buf[:0], j, st.queue, s.state)
-		s.set(seqKey(kindJob, seq), s.buf)
+		s.record.b = s.record.b[:0]
+		writeJob(&s.record, j, st.queue, s.state)
+		s.set(seqKey(kindJob, seq), s.record.b)
 		if c.Old != nil && c.Old.Result != nil && j.Result == nil && c.Old.Result.Data == nil {
 			s.delete(seqKey(kindResult, seq))
 		}
@@ -355,10 +364,13 @@ func readOffset(b []byte) (uint64, error) {
 	return v, nil
 }
 
-func (s *Store) deleteJob(j *job.Job) {
+func (s *Store) deleteID(j *job.Job) {
 	var key [32]byte
 	delete(s.building.ids, j.Spec.ID)
 	s.delete(idKey(key[:0], bucketOf(j.Seq), j.Spec.ID))
+}
+
+func (s *Store) deleteJob(j *job.Job) {
 	s.delete(seqKey(kindJob, j.Seq))
 	if j.Spec.PayloadSize > inlineMax {
 		s.delete(seqKey(kindPayload, j.Seq))
@@ -384,7 +396,7 @@ func (s *Store) delete(key []byte) {
 // seal lets ready jobs meet room, writes the commit record and sends the batch to the disk.
 func (s *Store) seal() {
 	if s.observer != nil {
-		if err := s.transact(s.observer.Match); err != nil {
+		if err := s.transact(s.matching, s.observer.Match); err != nil {
 			s.cfg.Logger.Error("matching failed", "error", err)
 		}
 	}
@@ -474,7 +486,7 @@ func (s *Store) writeLanes() {
 func (s *Store) writeCommit() {
 	b := &s.building
 	c := commit{
-		batch: b.number, time: s.tx.now, steps: b.steps, drops: b.drops,
+		batch: b.number, time: s.now, steps: b.steps, drops: b.drops,
 		nextSeq: s.state.nextSeq, nextReady: s.state.nextReady, nextFence: s.state.nextFence, nextLane: s.state.nextLane,
 		born: b.born, named: b.named,
 	}
@@ -485,9 +497,10 @@ func (s *Store) writeCommit() {
 		}
 	}
 	s.writeEvents(&c)
-	s.buf = c.append(s.buf[:0], s.state)
-	s.set(seqKey(kindLog, b.number), s.buf)
-	s.logged += len(s.buf)
+	s.record.b = s.record.b[:0]
+	c.write(&s.record, s.state)
+	s.set(seqKey(kindLog, b.number), s.record.b)
+	s.logged += len(s.record.b)
 	if s.logged >= s.cfg.SnapshotBytes {
 		s.writeSnapshot()
 	}

@@ -41,8 +41,7 @@ type drop struct {
 	finished map[uint32]*[job.NumberOfStates]uint64 // dropped records by queue and state
 }
 
-func (c *commit) append(b []byte, names names) []byte {
-	w := writer{b: b}
+func (c *commit) write(w *writer, names names) {
 	w.uint(1, c.batch)
 	w.time(2, c.time, 0)
 	w.uint(3, c.nextSeq)
@@ -53,7 +52,7 @@ func (c *commit) append(b []byte, names names) []byte {
 		w.message(10, func(w *writer) { writeLane(w, l, names) })
 	}
 	if len(c.steps) > 0 {
-		w.message(6, func(w *writer) { w.b = appendSteps(w.b, c.steps) })
+		w.message(6, func(w *writer) { writeSteps(w, c.steps) })
 	}
 	for _, f := range c.fronts {
 		w.message(7, func(w *writer) {
@@ -72,7 +71,6 @@ func (c *commit) append(b []byte, names names) []byte {
 			w.uint(2, protowire.EncodeZigZag(by))
 		})
 	}
-	return w.b
 }
 
 // readCommit reads a record; the lanes that it names are among those of the state, or born with it.
@@ -159,18 +157,20 @@ func readFront(raw []byte) (front, error) {
 	return f, r.err
 }
 
-// appendSteps packs steps: each number is the distance from the same number of the step before, so a batch of fresh
+// writeSteps packs steps: each number is the distance from the same number of the step before, so a batch of fresh
 // jobs takes five bytes a job.
-func appendSteps(b []byte, steps []step) []byte {
+func writeSteps(w *writer, steps []step) {
 	var seq, lane, left, entered uint64
 	who := holders{}
-	delta := func(to, from uint64) { b = protowire.AppendVarint(b, protowire.EncodeZigZag(int64(to-from))) }
+	delta := func(to, from uint64) { w.b = protowire.AppendVarint(w.b, protowire.EncodeZigZag(int64(to-from))) }
+	w.brief = true
+	defer func() { w.brief = false }()
 	for i := range steps {
 		st := &steps[i]
-		b = append(b, byte(st.old)<<4|byte(st.new))
+		w.b = append(w.b, byte(st.old)<<4|byte(st.new))
 		delta(st.seq, seq)
 		seq = st.seq
-		b = protowire.AppendVarint(b, uint64(st.queue))
+		w.b = protowire.AppendVarint(w.b, uint64(st.queue))
 		if st.old == job.Ready {
 			delta(st.from.number, lane)
 			lane = st.from.number
@@ -184,16 +184,13 @@ func appendSteps(b []byte, steps []step) []byte {
 			delta(st.job.ReadySeq, entered)
 			entered = st.job.ReadySeq
 		case job.Running:
-			w := writer{b: b, brief: true}
 			w.message(1, func(w *writer) {
 				writeStatus(w, st.job)
 				who.write(w, &st.job.Run)
 			})
-			b = w.b
 		default:
 		}
 	}
-	return b
 }
 
 // readSteps unpacks steps. Their jobs hold what a replay needs: places of READY jobs, the status of RUNNING ones.

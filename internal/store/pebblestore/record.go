@@ -23,9 +23,9 @@ const (
 	fieldResult
 )
 
-// appendJob appends j's record; queue is the number of its queue.
-func appendJob(b []byte, j *job.Job, queue uint32, names names) []byte {
-	w := writer{b: append(b, recordVersion)}
+// writeJob writes j's record; queue is the number of its queue.
+func writeJob(w *writer, j *job.Job, queue uint32, names names) {
+	w.b = append(w.b, recordVersion)
 	base := j.SubmitTime.UnixNano()
 	w.message(fieldSpec, func(w *writer) { writeSpec(w, j.Spec, queue, base, names) })
 	w.message(fieldStatus, func(w *writer) { writeStatus(w, j) })
@@ -39,7 +39,6 @@ func appendJob(b []byte, j *job.Job, queue uint32, names names) []byte {
 			w.str(3, r.ContentType)
 		})
 	}
-	return w.b
 }
 
 // decodeJob reads a record.

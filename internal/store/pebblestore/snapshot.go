@@ -14,8 +14,8 @@ import (
 // which there may be millions, are in a directory of their own; only those that changed are written again.
 func (s *Store) writeSnapshot() {
 	s.writeDirectory()
-	w := writer{b: s.buf[:0]}
-	st := s.state
+	w, st := &s.record, s.state
+	w.b = w.b[:0]
 	w.uint(1, s.building.number)
 	w.uint(2, st.nextSeq)
 	w.uint(3, st.nextReady)
@@ -44,7 +44,6 @@ func (s *Store) writeSnapshot() {
 	}
 	w.message(13, st.events.write)
 	s.set(metaSnapshot, w.b)
-	s.buf = w.b
 	s.logged = 0
 	s.dropRange(seqKey(kindLog, 0), seqKey(kindLog, s.building.number+1))
 }

@@ -119,11 +119,13 @@ type Store struct {
 	syncCh chan struct{} // closed at the next sync
 
 	// Owned by the committing goroutine.
-	tx       *tx
+	tx       *tx       // of requests
+	matching *tx       // of the observer's Match: its maps grow with the batch, and clearing them costs by their size
+	now      time.Time // of the last transaction
 	building batch
 	nextDue  int64
-	logged   int // log bytes since the last snapshot
-	buf      []byte
+	logged   int    // log bytes since the last snapshot
+	record   writer // lent to the one that is written
 	events   packer // of the batch under construction
 	told     []event.Event
 }
@@ -143,7 +145,7 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.tx = newTx(s)
+	s.tx, s.matching = newTx(s), newTx(s)
 	if err := s.start(used); err != nil {
 		return nil, errors.Join(err, s.lock.Close())
 	}
