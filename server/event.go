@@ -1,6 +1,8 @@
 package server
 
 import (
+	"time"
+
 	"github.com/stintrun/stint/internal/event"
 	"github.com/stintrun/stint/internal/feed"
 	"github.com/stintrun/stint/internal/store"
@@ -14,6 +16,8 @@ type eventEncoder struct {
 		shape  event.Shape
 		fields []byte
 	}
+	time  time.Time // of the last event, which those of one transaction share
+	field []byte    // with it
 }
 
 func (s *Server) newEventEncoder() feed.Encode { return (&eventEncoder{cursors: s.cursors}).append }
@@ -33,7 +37,10 @@ func (x *eventEncoder) appendFields(to []byte, next store.Cursor, e *event.Event
 	to = openMessage(to, 1)
 	at := len(to)
 	to = closeMessage(x.cursors.append(to, next), at)
-	to = appendTime(to, 2, e.Time)
+	if x.field == nil || !x.time.Equal(e.Time) {
+		x.time, x.field = e.Time, appendTime(x.field[:0], 2, e.Time)
+	}
+	to = append(to, x.field...)
 	to = appendID(to, 5, e.Job)
 	to = appendText(to, 13, e.Reason)
 	to = appendText(to, 14, e.Who)

@@ -3,9 +3,9 @@ package bench
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -172,21 +172,27 @@ func (eventCounter) Unmarshal(data mem.BufferSlice, v any) error {
 		return fmt.Errorf("a message of events is read into a %T", v)
 	}
 	m.n, m.marked = 0, false
-	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
-	defer buf.Free()
-	b := buf.ReadOnlyData()
 	if mark := m.mark.Load(); mark != nil {
-		m.marked = bytes.Contains(b, *mark)
+		m.marked = bytes.Contains(data.Materialize(), *mark)
 	}
-	for len(b) > 0 {
-		number, _, n := protowire.ConsumeField(b)
-		if n < 0 {
-			return io.ErrUnexpectedEOF
+	r := data.Reader()
+	defer r.Close()
+	for r.Remaining() > 0 {
+		tag, err := binary.ReadUvarint(r)
+		if err != nil {
+			return err
 		}
+		number, kind := protowire.DecodeTag(tag)
 		if number == 1 {
 			m.n++
 		}
-		b = b[n:]
+		skip, err := binary.ReadUvarint(r) // a flag's value, or the length of an event or a cursor
+		if kind == protowire.BytesType && err == nil {
+			_, err = r.Discard(int(skip))
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

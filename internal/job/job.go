@@ -48,14 +48,18 @@ const (
 )
 
 // Job is one version of a job. Versions are immutable once handed to a store: the functions of this package take one
-// and return the next. All times are wall times in UTC without a monotonic reading; zero means "not set".
+// and return the next. All times are wall times in UTC without a monotonic reading; zero means "not set". Small fields
+// stand together, for every change makes another version.
 type Job struct {
-	Spec     *Spec
-	Seq      uint64 // place in the order of submission over the whole store, from 1; given by the store
-	State    State
-	Version  uint64 // rises by one with each change
-	Epoch    uint32 // from 1
-	Counters Counters
+	Spec       *Spec
+	Seq        uint64 // place in the order of submission over the whole store, from 1; given by the store
+	Version    uint64 // rises by one with each change
+	State      State
+	ParkReason ParkReason
+	KeyFree    bool   // it held its unique key until its start, and was accepted
+	RunCount   uint32 // runs so far, the live one included
+	Epoch      uint32 // from 1
+	Counters   Counters
 
 	SubmitTime time.Time
 	ReadyTime  time.Time // since when it is READY, or was when it was dispatched; what aging counts from
@@ -68,20 +72,17 @@ type Job struct {
 	// the store; one that was never delivered keeps its number and so goes back to the head of its lane.
 	ReadySeq uint64
 
-	Run      Run    // the live run while RUNNING, else zero
-	RunCount uint32 // runs so far, the live one included
-	History  []Run  // ended runs, oldest first: the first and the last HistoryEdge
+	Run     Run   // the live run while RUNNING, else zero
+	History []Run // ended runs, oldest first: the first and the last HistoryEdge
 
 	Interrupt  *Interrupt // nil: none
-	ParkReason ParkReason
-	ParkBuild  string    // the build whose run parked it
-	ReleasedBy []string  // the builds that released it from being parked, oldest first: the last ReleasesKept
-	Avoid      ID        // after NOT_ME: not to this instance…
-	AvoidUntil time.Time // …before this time
-	Failure    *Failure  // the last failure of this epoch
-	Result     *Result   // of the accepted success
-	Actions    []Action  // of people, oldest first: the last ActionsMax
-	KeyFree    bool      // it held its unique key until its start, and was accepted
+	ParkBuild  string     // the build whose run parked it
+	ReleasedBy []string   // the builds that released it from being parked, oldest first: the last ReleasesKept
+	Avoid      ID         // after NOT_ME: not to this instance…
+	AvoidUntil time.Time  // …before this time
+	Failure    *Failure   // the last failure of this epoch
+	Result     *Result    // of the accepted success
+	Actions    []Action   // of people, oldest first: the last ActionsMax
 }
 
 // Interrupted is the job's interrupt as it stands; zero if there is none.
