@@ -20,6 +20,7 @@ func (s *Server) appendAssignments(ctx context.Context, runs []dispatch.Assignme
 	if err != nil {
 		return nil, err
 	}
+	const assignmentRoom = 256 // without its payload, mostly
 	size := 0
 	for i := range runs {
 		size += assignmentRoom + runs[i].Job.Spec.PayloadSize
@@ -36,9 +37,6 @@ func (s *Server) appendAssignments(ctx context.Context, runs []dispatch.Assignme
 	}
 	return to, nil
 }
-
-// assignmentRoom is about how large an assignment is without its payload, in bytes.
-const assignmentRoom = 256
 
 // appendAssignment appends the fields of wireAssignment.
 func appendAssignment(to []byte, a *dispatch.Assignment, payload []byte) []byte {
@@ -112,6 +110,7 @@ func appendAcks(to []byte, acks []*stintv1.FinishAck) ([]byte, []*stintv1.Finish
 
 // encodeResults is the SubmitResponse of the results; it is left to protobuf if one of them has an error.
 func encodeResults(results []*stintv1.SubmitResult) any {
+	const resultRoom = 52 // without its policy, mostly
 	var to, policy []byte
 	var of *stintv1.JobPolicy // the policy that is encoded: most jobs of a message share it
 	for _, r := range results {
@@ -140,6 +139,3 @@ func encodeResults(results []*stintv1.SubmitResult) any {
 	}
 	return encoded{parts: [][]byte{to}}
 }
-
-// resultRoom is about how large a result is without its policy, in bytes.
-const resultRoom = 52
