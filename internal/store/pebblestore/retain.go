@@ -61,6 +61,9 @@ func (s *Store) upkeepLoop() {
 		if err := s.dropAllHoldings(); err != nil && !errors.Is(err, store.ErrClosed) {
 			s.cfg.Logger.Error("unique keys whose term is over could not be dropped; it is tried again", "error", err)
 		}
+		if err := s.trimEvents(); err != nil && !errors.Is(err, store.ErrClosed) {
+			s.cfg.Logger.Error("old events could not be dropped; it is tried again", "error", err)
+		}
 		for range chunksInBucket() {
 			more, err := s.retain()
 			s.watchSpace() // a step may read a lot
@@ -122,6 +125,24 @@ func (s *Store) closeBucket() error {
 		if t, ok := x.(*tx); ok && due() == old {
 			t.nextSeq = uint64(old.number+1) << bucketBits
 			t.also = func() { s.set(bucketKey(kindFilter, old.number), old.appendFilter(nil)) }
+		}
+		return nil
+	})
+}
+
+// trimEvents lets old events go where nothing is committed that would: every commit does.
+func (s *Store) trimEvents() error {
+	s.state.mu.RLock()
+	from := s.state.events.over(s.cfg.Now(), &s.cfg)
+	s.state.mu.RUnlock()
+	if from == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), upkeepTimeout) //nolint:forbidigo // of a goroutine of the store
+	defer cancel()
+	return s.Update(ctx, func(x store.Tx) error {
+		if t, ok := x.(*tx); ok {
+			t.also = func() {}
 		}
 		return nil
 	})

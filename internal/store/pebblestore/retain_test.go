@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stintrun/stint/internal/job"
@@ -260,4 +261,36 @@ func TestDeletedQueueIsForgotten(t *testing.T) {
 	if j := submitJobs(t, a.store, "old", 1)[0]; a.find(j).Job == nil {
 		t.Error("the name cannot be used again")
 	}
+}
+
+// TestIdleTrimsEvents: events go when their time is over, also where nothing happens any more; the newest part of the log
+// stays until something does.
+func TestIdleTrimsEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // the bubble's clock stands still, so that the store's own upkeep does not come by
+		a := openAged(t, Config{RetainEvents: time.Hour})
+		trim := func() (events int) {
+			if err := a.store.trimEvents(); err != nil {
+				t.Fatal(err)
+			}
+			return a.keys(kindEvent)
+		}
+		submitJobs(t, a.store, "q", 1)
+		a.since.Add(int64(30 * time.Minute))
+		submitJobs(t, a.store, "q", 1)
+		second := a.store.under.Load() - 1
+		a.since.Add(int64(time.Hour))
+		if n := trim(); n != 2 {
+			t.Fatalf("events of %d batches are left before their time, not of two", n)
+		}
+		a.since.Add(1)
+		if n := trim(); n != 1 {
+			t.Errorf("events of %d batches are left after their time, not of one", n)
+		}
+		for range 2 {
+			if oldest := a.store.oldestEvent(); oldest.Batch != second {
+				t.Errorf("the log begins with batch %d, not %d", oldest.Batch, second)
+			}
+			a.Reopen()
+		}
+	})
 }

@@ -26,7 +26,7 @@ type tx struct {
 	gates    []store.Gate             // new versions
 	events   []event.Event            // besides those of changes
 	blobs    []blob
-	// What retention drops, and what the store itself writes with the transaction.
+	// What retention drops, and what the store itself writes with the transaction, which is committed for it alone, too.
 	drop *drop
 	also func()
 
