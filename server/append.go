@@ -36,11 +36,17 @@ func appendText(to []byte, field protowire.Number, text string) []byte {
 	return protowire.AppendString(appendTag(to, field, protowire.BytesType), strings.ToValidUTF8(text, "\uFFFD"))
 }
 
+// appendID appends an id, also the one that is all zeros: that may be a job's.
 func appendID(to []byte, field protowire.Number, id job.ID) []byte {
+	return id.Append(append(appendTag(to, field, protowire.BytesType), job.IDTextSize))
+}
+
+// appendIDIfSet appends an id of which all zeros mean that there is none.
+func appendIDIfSet(to []byte, field protowire.Number, id job.ID) []byte {
 	if id == (job.ID{}) {
 		return to
 	}
-	return id.Append(append(appendTag(to, field, protowire.BytesType), job.IDTextSize))
+	return appendID(to, field, id)
 }
 
 // openMessage begins a message: its fields are to follow, and closeMessage with the place where they begin.

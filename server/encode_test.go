@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -42,12 +44,15 @@ func drawAssignment(t *rapid.T) dispatch.Assignment {
 		}),
 	}
 	spec.PayloadSize = len(spec.Payload)
-	spec.ID[0], spec.ID[5] = 1, byte(number("id")) // every job has one
+	spec.ID[5] = byte(number("id"))
 	for range rapid.IntRange(0, 3).Draw(t, "labels") {
 		spec.Labels[name("label")] = name("value")
 	}
 	j := &job.Job{Spec: spec, SubmitTime: time.Unix(int64(number("seconds")), int64(number("nanos"))%1e9).UTC()}
 	j.Run.Number, j.Run.Fence, j.Run.Lease = number("run"), uint64(number("fence")), drawSpan.Draw(t, "lease")
+	if rapid.Bool().Draw(t, "updated") {
+		j.Run.Kept = &job.Kept{Timeout: drawSpan.Draw(t, "kept timeout")}
+	}
 	j.Run.LostContact = job.LostContact(rapid.Uint8Range(0, 2).Draw(t, "lost contact"))
 	j.Counters = job.Counters{
 		Attempts: number("attempts"), Crashes: number("crashes"), Interrupts: number("interrupts"),
@@ -162,16 +167,44 @@ func TestUnreadableAnswer(t *testing.T) {
 	if len(rest) > 0 {
 		t.Fatal("acknowledgements without errors were left")
 	}
-	results := encodeResults([]*stintv1.SubmitResult{{Id: "b\xff"}}).(encoded)
-	refused := encodeResults([]*stintv1.SubmitResult{{Id: "b\xff", Error: &stintv1.ItemError{Message: "\xff"}}})
+	refused := &stintv1.SubmitResult{Id: "a\xff", Error: &stintv1.ItemError{Message: "a\xff"}}
 	var work stintv1.WorkResponse
-	for _, sent := range []any{encoded{parts: [][]byte{items}}, results, refused} {
-		data, err := newCodec().Marshal(sent)
+	var plain, mixed stintv1.SubmitResponse
+	for _, sent := range []struct {
+		m    any
+		into proto.Message
+	}{
+		{encoded{parts: [][]byte{items}}, &work},
+		{encodeResults([]*stintv1.SubmitResult{{Id: "a\xff"}}), &plain},
+		{encodeResults([]*stintv1.SubmitResult{refused}), &mixed},
+	} {
+		data, err := newCodec().Marshal(sent.m)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := proto.Unmarshal(data.Materialize(), &work); err != nil {
-			t.Error(err)
+		if err := proto.Unmarshal(data.Materialize(), sent.into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, got := range []string{
+		work.GetFinishAcks()[0].GetLeaseToken(), plain.GetResults()[0].GetId(), mixed.GetResults()[0].GetError().GetMessage(),
+	} {
+		if got != "a\uFFFD" {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
+// TestSizeOnTheWire: a message that is received is as large as it was sent, whether its texts are UTF-8 or not.
+func TestSizeOnTheWire(t *testing.T) {
+	for _, id := range []string{"a", "\xff"} {
+		sent := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), id)
+		in := sized{m: &stintv1.SubmitResult{}}
+		if err := newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(sent)}, &in); err != nil {
+			t.Fatal(err)
+		}
+		if got := in.m.(*stintv1.SubmitResult).GetId(); in.size != len(sent) || got != id {
+			t.Errorf("%q came as %q with %d bytes, not %d", id, got, in.size, len(sent))
 		}
 	}
 }

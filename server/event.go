@@ -41,7 +41,7 @@ func (x *eventEncoder) appendFields(to []byte, next store.Cursor, e *event.Event
 		x.time, x.field = e.Time, appendTime(x.field[:0], 2, e.Time)
 	}
 	to = append(to, x.field...)
-	to = appendID(to, 5, e.Job)
+	to = appendIDIfSet(to, 5, e.Job)
 	to = appendText(to, 13, e.Reason)
 	to = appendText(to, 14, e.Who)
 	return appendTime(to, 18, e.Until)
@@ -54,7 +54,7 @@ func appendShape(to []byte, s *event.Shape) []byte {
 	to = appendVarint(to, 7, uint64(s.Run))
 	to = appendVarint(to, 8, uint64(s.RunState))
 	to = appendText(to, 9, s.Worker)
-	to = appendID(to, 10, s.Instance)
+	to = appendIDIfSet(to, 10, s.Instance)
 	to = appendVarint(to, 11, uint64(s.Level))
 	to = appendVarint(to, 12, uint64(s.Source))
 	to = appendText(to, 16, s.Limit)

@@ -49,7 +49,6 @@ const (
 	defaultCache        = 96 << 20
 	memTableBytes       = 32 << 20
 	l0Tables            = 64 // tables in the engine's upper level at which it begins to empty it (ADR 0026)
-	l0Stop              = 64 // tables above one another there at which it stops all writes
 )
 
 func (c Config) withDefaults() Config {
@@ -198,7 +197,7 @@ func (s *Store) openEngine(readOnly bool) error {
 	opts := &pebble.Options{
 		FS: s.cfg.FS, Cache: cache, Logger: engineLogger{s}, ReadOnly: readOnly, DisableTableStats: readOnly,
 		MemTableSize: memTableBytes, MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold: 8, L0CompactionFileThreshold: l0Tables, L0StopWritesThreshold: l0Stop,
+		L0CompactionThreshold: 8, L0CompactionFileThreshold: l0Tables, L0StopWritesThreshold: 64,
 		FormatMajorVersion: pebble.FormatNewest, BytesPerSync: 1 << 20,
 	}
 	opts.Experimental.SpanPolicyFunc = tableOfKind
@@ -220,7 +219,8 @@ func (s *Store) openEngine(readOnly bool) error {
 }
 
 // tableOfKind ends the engine's tables where a kind of keys ends. Most kinds grow at their end only: tables of one kind
-// hardly overlap those before them, so little is merged again, and a range that retention drops is whole tables.
+// hardly overlap those before them, so little is merged again, and a range that retention drops is whole tables but for those
+// at its ends.
 func tableOfKind(start []byte) (policy pebble.SpanPolicy, end []byte, err error) {
 	return pebble.SpanPolicy{}, after(start[0]), nil
 }
