@@ -164,6 +164,46 @@ func garble(prefix string) func(*testing.T, vfs.FS) {
 	}
 }
 
+// TestDamagedTable: a table that is damaged where it says what it holds is found at the start, though recovery has no use
+// for it.
+func TestDamagedTable(t *testing.T) {
+	cfg := Config{Dir: "data", FS: filled(t), Reserve: -1}
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	submitJobs(t, s, "q", 100)
+	if err := errors.Join(s.db.Flush(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	sound, tables := contents(t, cfg.FS), 0
+	for name := range sound {
+		if path.Ext(name) != ".sst" {
+			continue
+		}
+		tables++
+		b := []byte(sound[name])
+		for i := len(b) - 400; i < len(b)-100; i++ { // before the footer
+			b[i] ^= 0x5a
+		}
+		if err := writeFile(cfg.FS, path.Join("data", name), string(b)); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := Open(cfg); !errors.Is(err, ErrDamaged) {
+			t.Errorf("with a garbled table: %v", err)
+			if err == nil {
+				t.Fatal("opened", s.Close())
+			}
+		}
+		if err := writeFile(cfg.FS, path.Join("data", name), sound[name]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if tables < 3 {
+		t.Errorf("%d tables", tables)
+	}
+}
+
 // TestOpenLocked: a second opener is told who has the directory, and changes nothing of the first one's.
 func TestOpenLocked(t *testing.T) {
 	h := openHarness(t, Config{Reserve: -1})

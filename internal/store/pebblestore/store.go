@@ -173,7 +173,10 @@ func (s *Store) open(used bool) error {
 	if used {
 		err := s.openEngine(true)
 		if err == nil {
-			err = errors.Join(s.recover(), s.db.Close())
+			if err = s.checkTables(); err == nil {
+				err = s.recover()
+			}
+			err = errors.Join(err, s.db.Close())
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrDamaged, s.cfg.Dir, err)
@@ -189,6 +192,13 @@ func (s *Store) open(used bool) error {
 		return fmt.Errorf("%w: %s: %w", ErrDisk, s.cfg.Dir, err)
 	}
 	return nil
+}
+
+// checkTables reads what each table says of itself, for recovery reads few of them. Damage inside a table is found by who
+// reads there.
+func (s *Store) checkTables() error {
+	_, err := s.db.SSTables(pebble.WithProperties())
+	return err
 }
 
 func (s *Store) openEngine(readOnly bool) error {
