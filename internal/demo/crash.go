@@ -64,6 +64,11 @@ func (s *show) crash(ctx context.Context) error {
 	if err := s.ledger.await(ctx, "submits to flow", flowing); err != nil {
 		return err
 	}
+	select {
+	case <-s.caught: // runs are short: all that are held might be recorded at the kill, and none be adopted
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	s.killed = time.Now()
 	if err := s.server.Kill(); err != nil {
 		return err
@@ -73,6 +78,7 @@ func (s *show) crash(ctx context.Context) error {
 		return err
 	}
 	s.held = s.ledger.crossing()
+	close(s.crashed)
 	server, err := child.Start(ctx, child.Config{
 		Binary: s.config.Binary, Data: s.config.Data, Listen: s.server.GRPC, HTTP: s.server.HTTP,
 	})

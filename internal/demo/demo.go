@@ -67,7 +67,9 @@ type show struct {
 	clients []*client.Client
 	second  chan struct{} // closed when the second part may be submitted
 
-	begin, end             time.Time // of the work
+	begin, end      time.Time     // of the work
+	caught, crashed chan struct{} // a run waits, from before the kill until the workers have noticed
+
 	killed, ready, resumed time.Time
 	held                   int // runs held at the kill
 }
@@ -77,7 +79,7 @@ func Run(ctx context.Context, c Config) (report Report, err error) {
 	if c.Workers == 0 {
 		c.Workers = 4
 	}
-	s := &show{config: c, second: make(chan struct{})}
+	s := &show{config: c, second: make(chan struct{}), caught: make(chan struct{}), crashed: make(chan struct{})}
 	ctx, s.cancel = context.WithCancelCause(ctx)
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.open(ctx); err != nil {
@@ -217,7 +219,15 @@ func (s *show) startWorkers(ctx context.Context) error {
 }
 
 // handle does one job.
-func (s *show) handle(_ context.Context, r *client.Run) error {
+func (s *show) handle(ctx context.Context, r *client.Run) error {
+	select {
+	case s.caught <- struct{}{}: // it is the one that is held over the crash
+		select {
+		case <-s.crashed:
+		case <-ctx.Done():
+		}
+	default:
+	}
 	d, err := digest(s.root, string(r.Payload))
 	if err != nil {
 		return client.Final(err)
